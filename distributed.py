@@ -1,0 +1,85 @@
+"""Where this process stands among others, as a value; and the few things it does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`: its rank (over all machines), and the device it computes on."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.rank == 0
+
+
+def init_world(
+    no_cuda: bool = False, local_rank: int = 0, rank: int = 0, size: int = 1
+) -> World:
+    """Join the processes that a launcher started, or stand alone where none did.
+
+    torchrun and torch.distributed.launch say in the environment which process this is; the
+    arguments, which older launchers pass as flags, count where the environment has none.
+    NCCL on CUDA, gloo on the CPU.
+    """
+    rank = int(os.environ.get("RANK", rank))
+    size = int(os.environ.get("WORLD_SIZE", size))
+    local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
+    device = pick_device(no_cuda, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(rank, size, local_rank, device)
+
+
+def leave_world(world: World) -> None:
+    """Close the process group, if there is one."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def pick_device(no_cuda: bool = False, local_rank: int = 0) -> torch.device:
+    """CUDA where there is a GPU, unless `no_cuda`; else the CPU."""
+    if no_cuda or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank)
+
+
+def barrier(world: World) -> None:
+    """Wait until every process is here."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def gather_objects(world: World, value: T) -> list[T]:
+    """Every process's value, in the order of ranks, on every process. Values are pickled."""
+    if world.size == 1:
+        return [value]
+    values: list[T] = [value] * world.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def mean_over_ranks(world: World, values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Each named scalar's mean over all processes, as numbers: one device wait for all of them."""
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    if world.size > 1:
+        dist.all_reduce(stacked)
+    return dict(zip(values, (stacked / world.size).tolist(), strict=True))

@@ -1,0 +1,114 @@
+"""Small differentiable pieces: disparity to depth, pose vectors, pinhole cameras, sampling, SSIM.
+
+One pixel convention holds everywhere: (x, y), and (0, 0) is the centre of the top left pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def disp_to_depth(disp: Tensor, min_depth: float, max_depth: float) -> tuple[Tensor, Tensor]:
+    """Turn a network's disparity into depth (Monodepth2, section 3.3).
+
+    disp: any shape, in [0, 1]. Returns (scaled_disp, depth) of the same shape: scaled_disp runs
+    linearly from 1 / max_depth to 1 / min_depth, and depth is its inverse.
+    """
+    nearest, farthest = 1 / min_depth, 1 / max_depth
+    scaled_disp = farthest + (nearest - farthest) * disp
+    return scaled_disp, 1 / scaled_disp
+
+
+def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
+    """Rodrigues' formula. axis_angle: (..., 3), its norm the angle in radians; returns (..., 3, 3)."""
+    angle = axis_angle.norm(dim=-1, keepdim=True)
+    x, y, z = (axis_angle / (angle + 1e-7)).unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    axis = torch.stack([x, y, z], -1)
+    outer = axis[..., :, None] * axis[..., None, :]
+    sin, cos = torch.sin(angle)[..., None], torch.cos(angle)[..., None]
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return cos * eye + sin * cross + (1 - cos) * outer
+
+
+def transformation_from_parameters(
+    axis_angle: Tensor, translation: Tensor, invert: bool = False
+) -> Tensor:
+    """The rigid motion of a pose vector: rotate, then translate; or its inverse.
+
+    axis_angle, translation: (..., 3). Returns (..., 4, 4): `T @ R`, or `R^T @ T(-t)`.
+    """
+    rotation = rotation_from_axis_angle(axis_angle)
+    if invert:
+        rotation = rotation.transpose(-1, -2)
+        translation = -(rotation @ translation[..., None])[..., 0]
+    top = torch.cat([rotation, translation[..., None]], -1)
+    bottom = torch.zeros_like(top[..., :1, :])
+    bottom[..., 3] = 1
+    return torch.cat([top, bottom], -2)
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Homogeneous pixel centres (x, y, 1), row by row: (3, height * width), typed like `like`."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=like.dtype, device=like.device),
+        torch.arange(width, dtype=like.dtype, device=like.device),
+        indexing="ij",
+    )
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+
+
+def backproject(depth: Tensor, inv_K: Tensor) -> Tensor:
+    """Lift every pixel to a point in its own camera: x right, y down, z forward.
+
+    depth: (B, 1, H, W); inv_K: (B, 4, 4), pixels to rays. Returns (B, 3, H * W), row by row.
+    """
+    rays = inv_K[:, :3, :3] @ pixel_grid(*depth.shape[-2:], like=depth)
+    return depth.flatten(2) * rays
+
+
+def project(points: Tensor, K: Tensor, src_T_tgt: Tensor) -> Tensor:
+    """See target-camera points from other cameras.
+
+    points: (B, 3, P); K: (B, 4, 4) in pixels; src_T_tgt: (B, N, 4, 4). Returns pixels
+    (B, N, P, 2) as (x, y). A depth of exactly zero is kept finite by 1e-7.
+    """
+    matrix = (K[:, None] @ src_T_tgt)[:, :, :3]
+    seen = matrix[..., :3] @ points[:, None] + matrix[..., 3:]
+    return (seen[:, :, :2] / (seen[:, :, 2:] + 1e-7)).transpose(-1, -2)
+
+
+def sample_at_pixels(image: Tensor, pixels: Tensor) -> Tensor:
+    """Read an image bilinearly; outside it, the nearest border pixel counts.
+
+    image: (B, C, H, W); pixels: (B, h, w, 2) as (x, y), (0, 0) a pixel's centre.
+    Returns (B, C, h, w).
+    """
+    height, width = image.shape[-2:]
+    span = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    return F.grid_sample(image, 2 * pixels / span - 1, padding_mode="border", align_corners=True)
+
+
+def mean_3x3(images: Tensor) -> Tensor:
+    """Mean over each pixel's 3x3 neighbourhood, borders reflected. images: (..., H, W), same out."""
+    padded = F.pad(images.flatten(0, -4), (1, 1, 1, 1), mode="reflect")
+    return F.avg_pool2d(padded, 3, 1).view_as(images)
+
+
+def ssim_dissimilarity(images: Tensor, target: Tensor) -> Tensor:
+    """(1 - SSIM) / 2, clamped to [0, 1], on 3x3 windows (Godard et al. 2017, C1, C2 of Wang 2004).
+
+    images: (..., C, H, W) in [0, 1]; target: a shape that broadcasts against it, so that several
+    images share the statistics of one target. Returns the shape of `images`.
+    """
+    c1, c2 = 0.01**2, 0.03**2
+    mu_x, mu_y = mean_3x3(images), mean_3x3(target)
+    var_x = mean_3x3(images**2) - mu_x**2
+    var_y = mean_3x3(target**2) - mu_y**2
+    cov = mean_3x3(images * target) - mu_x * mu_y
+    similar = (2 * mu_x * mu_y + c1) * (2 * cov + c2)
+    total = (mu_x**2 + mu_y**2 + c1) * (var_x + var_y + c2)
+    return ((1 - similar / total) / 2).clamp(0, 1)

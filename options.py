@@ -1,0 +1,426 @@
+"""Command lines: one function per script, from arguments to checked options.
+
+Nothing here imports torch, so that `--help` and a bad value answer at once. A bad value prints
+`error: <one sentence>` on stderr and exits with 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+from typing import NoReturn
+
+# What `networks.build_depth_network` can build: depths of a ResNet, widths of an HRNet.
+BACKBONES = {"resnet": (18, 34, 50, 101, 152), "hrnet": (18, 32, 48, 64), "hrnet_small": (18,)}
+NETWORK_PARTS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask")
+DATASETS = ("kitti",)
+SIZE_STEP = 32  # the coarsest feature map is 1/32 of the input
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells a default where there is one to tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False or action.required:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a bad value with one sentence, without the usage text."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def _number(kind: Callable, low: float, high: float, say: str, open_low: bool = False) -> Callable:
+    """An argparse type: a number of `kind` in [low, high], or (low, high] where open_low."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or (open_low and value == low):
+            raise argparse.ArgumentTypeError(f"expected {say}, got {text!r}")
+        return value
+
+    return parse
+
+
+INFINITY = float("inf")
+_count = _number(int, 1, INFINITY, "a whole number of at least 1")
+_index = _number(int, 0, INFINITY, "a whole number of at least 0")
+_positive = _number(float, 0, 1e9, "a number above 0", open_low=True)
+_weight = _number(float, 0, 1e9, "a number of at least 0")
+_share = _number(float, 0, 1, "a share between 0 and 1")
+
+
+def _size(text: str) -> int:
+    """A height or width of the network input."""
+    value = _count(text)
+    if value % SIZE_STEP:
+        near = max(SIZE_STEP, round(value / SIZE_STEP) * SIZE_STEP)
+        raise argparse.ArgumentTypeError(
+            f"expected a multiple of {SIZE_STEP}, such as {near}, got {value}"
+        )
+    return value
+
+
+def train_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of train.py; see `python train.py --help`. `argv` None: the process's arguments."""
+    parser = Parser("Train depth and pose networks from video, and evaluate after every epoch.")
+    _add_process(parser)
+    _add_train_data(parser)
+    _add_train_networks(parser)
+    _add_method(parser)
+    _add_optimiser(parser)
+    _add_run(parser)
+    _add_train_evaluation(parser)
+    opt = parser.parse_args(argv)
+    _check_train(parser, opt)
+    return opt
+
+
+def _add_process(parser: Parser) -> None:
+    group = parser.add_argument_group("process (launchers set these; their environment wins)")
+    group.add_argument(
+        "--local_rank",
+        "--local-rank",
+        type=_index,
+        default=0,
+        help="the GPU of this process, where the environment has no LOCAL_RANK",
+    )
+    group.add_argument(
+        "--global_rank", type=_index, default=0, help="where the environment has no RANK"
+    )
+    group.add_argument(
+        "--world_size", type=_count, default=1, help="where the environment has no WORLD_SIZE"
+    )
+    _add_no_cuda(group)
+
+
+def _add_no_cuda(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--no_cuda", action="store_true", help="compute on the CPU")
+
+
+def _add_train_data(parser: Parser) -> None:
+    group = parser.add_argument_group("data and files")
+    group.add_argument("--data_path", required=True, help="root folder of the data set")
+    group.add_argument("--log_dir", default="~/tmp", help="folder of all runs")
+    group.add_argument("--exp_name", default="mdp", help="the run lives in LOG_DIR/EXP_NAME")
+    group.add_argument("--dataset", choices=DATASETS, default="kitti", help="layout of the data")
+    group.add_argument(
+        "--split",
+        default="eigen_zhou",
+        help="a published training list (eigen_zhou, eigen_full, benchmark) or a folder with "
+        "train_files.txt",
+    )
+    group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
+    group.add_argument("--height", type=_size, default=192, help="network input, multiple of 32")
+    group.add_argument("--width", type=_size, default=640, help="network input, multiple of 32")
+    group.add_argument(
+        "--frame_ids",
+        type=int,
+        nargs="+",
+        default=[0, -1, 1],
+        help="0, the target, then the source frames relative to it",
+    )
+    group.add_argument(
+        "--use_stereo", action="store_true", help="add the stereo partner as a source"
+    )
+    group.add_argument(
+        "--num_workers", type=_index, default=12, help="loader processes of each process"
+    )
+
+
+def _add_backbone(group: argparse._ArgumentGroup, default: str | None) -> None:
+    """--backbone and --num_layers; without a default, the checkpoint says."""
+    group.add_argument(
+        "--backbone",
+        choices=tuple(BACKBONES),
+        default=default,
+        help="depth encoder" + ("" if default else " (default: as the checkpoint has it)"),
+    )
+    group.add_argument(
+        "--num_layers",
+        type=_count,
+        default=18 if default else None,
+        help="ResNet depth (18, 34, 50, 101, 152) or HRNet width (18, 32, 48, 64)",
+    )
+
+
+def _add_train_networks(parser: Parser) -> None:
+    group = parser.add_argument_group("networks")
+    _add_backbone(group, "hrnet")
+    group.add_argument(
+        "--weights_init",
+        choices=("pretrained", "scratch"),
+        default="pretrained",
+        help="start from ImageNet weights or from random ones",
+    )
+    group.add_argument(
+        "--pose_model_input",
+        choices=("pairs", "all"),
+        default="pairs",
+        help="what the pose network sees: the target with each source, or all frames at once",
+    )
+    group.add_argument("--pretrained_path", help="checkpoint whose networks the run starts from")
+    group.add_argument(
+        "--models_to_load",
+        nargs="+",
+        choices=NETWORK_PARTS,
+        default=["encoder", "depth", "pose_encoder", "pose"],
+        help="which networks of --pretrained_path to load",
+    )
+
+
+def _add_method(parser: Parser) -> None:
+    group = parser.add_argument_group("method")
+    for flag, text in {
+        "--use_local_crop": "resizing-cropping: a second, enlarged view of the target",
+        "--use_patch_reshuffle": "splitting-permuting: a third view, cut in four and swapped",
+        "--v1_multiscale": "take the loss at each scale's size instead of at full size",
+        "--avg_reprojection": "mean of the photometric error over sources instead of the minimum",
+        "--disable_automasking": "do not let unwarped sources compete in the minimum",
+        "--predictive_mask": "predict a mask per source instead; needs --disable_automasking",
+        "--no_ssim": "photometric error by absolute difference alone",
+    }.items():
+        group.add_argument(flag, action="store_true", help=text)
+    group.add_argument(
+        "--num_scales", type=int, choices=(1, 2, 3, 4), default=1, help="scales of the disparity"
+    )
+    group.add_argument(
+        "--disparity_smoothness", type=_weight, default=1e-3, help="weight of the smoothness term"
+    )
+    group.add_argument("--min_depth", type=_positive, default=0.1, help="depth of disparity 1")
+    group.add_argument("--max_depth", type=_positive, default=100.0, help="depth of disparity 0")
+
+
+def _add_optimiser(parser: Parser) -> None:
+    group = parser.add_argument_group("optimiser")
+    group.add_argument(
+        "--optimizer", choices=("adamw", "adam", "sgd"), default="adamw", help="update rule"
+    )
+    group.add_argument("--learning_rate", type=_positive, default=1e-4, help="of each process")
+    group.add_argument("--weight_decay", type=_weight, default=0.01, help="of all three rules")
+    group.add_argument("--beta1", type=_share, default=0.9, help="of adamw and adam")
+    group.add_argument("--beta2", type=_share, default=0.999, help="of adamw and adam")
+    group.add_argument("--momentum", type=_weight, default=0.9, help="of sgd")
+    group.add_argument(
+        "--clip_grad", type=float, default=-1, help="largest gradient norm; -1 does not clip"
+    )
+    group.add_argument(
+        "--lr_sche_type",
+        choices=("step", "cos"),
+        default="step",
+        help="step: times DECAY_RATE at each of DECAY_STEP; cos: a half cosine to ETA_MIN",
+    )
+    group.add_argument(
+        "--decay_step", type=_count, nargs="+", default=[15], help="epochs at which step decays"
+    )
+    group.add_argument("--decay_rate", type=_positive, default=0.1, help="factor of step")
+    group.add_argument("--eta_min", type=_weight, default=5e-6, help="last learning rate of cos")
+    group.add_argument(
+        "--warm_up", type=_share, default=0.0, help="share of all steps with a rising rate"
+    )
+    group.add_argument("--batch_size", type=_count, default=12, help="samples of each process")
+    group.add_argument("--num_epochs", type=_count, default=20, help="passes over the data")
+    group.add_argument("--seed", type=_index, default=1234, help="of weights, order and draws")
+
+
+def _add_run(parser: Parser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--resume", action="store_true", help="go on from the run's ckpt.pth if there is one"
+    )
+    group.add_argument(
+        "--log_frequency", type=_count, default=250, help="batches between two log lines"
+    )
+    group.add_argument(
+        "--save_frequency", type=_count, default=500, help="batches between two checkpoints"
+    )
+
+
+def _add_train_evaluation(parser: Parser) -> None:
+    group = parser.add_argument_group("evaluation after every epoch")
+    _add_eval_split(group)
+    group.add_argument("--no_eval", action="store_true", help="do not evaluate")
+    _add_post_process(group)
+    _add_resize_convention(group)
+
+
+def _add_eval_split(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--eval_split",
+        nargs="+",
+        default=["eigen"],
+        help="eigen, eigen_benchmark, or folders with test_files.txt and gt_depths.npz",
+    )
+
+
+def _add_post_process(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--post_process", action="store_true", help="blend with the mirrored picture's prediction"
+    )
+
+
+def _add_resize_convention(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--resize_convention",
+        choices=("published", "half_pixel"),
+        default="published",
+        help="how disparities are enlarged to the ground truth: align_corners True, as in the "
+        "published tables, or False, as in Monodepth2",
+    )
+
+
+def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
+    _check_backbone(parser, opt)
+    _check_limits(parser, opt)
+    if int(os.environ.get("WORLD_SIZE", opt.world_size)) > 1 and "MASTER_ADDR" not in os.environ:
+        parser.error(
+            "--world_size above 1 needs a launcher that says where the processes meet: torchrun "
+            "--nproc_per_node N train.py ..."
+        )
+    frames = opt.frame_ids
+    if frames[0] != 0 or len(set(frames)) < len(frames):
+        parser.error(f"--frame_ids must start with 0 and name each frame once, got {frames}")
+    if len(frames) == 1 and not opt.use_stereo:
+        parser.error("--frame_ids 0 alone leaves no source frame: add some, or --use_stereo")
+    if opt.predictive_mask and not opt.disable_automasking:
+        parser.error("--predictive_mask replaces the auto-mask: add --disable_automasking")
+    if opt.clip_grad <= 0 and opt.clip_grad != -1:
+        parser.error(f"--clip_grad must be above 0, or -1 for none, got {opt.clip_grad:g}")
+    name = PurePath(opt.exp_name)
+    if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in opt.exp_name:
+        parser.error(
+            f"--exp_name must be a folder name within --log_dir, got {opt.exp_name!r}"
+        )
+    opt.decay_step = sorted(opt.decay_step)
+    opt.log_dir = str(Path(opt.log_dir).expanduser())
+
+
+def _check_backbone(parser: Parser, opt: argparse.Namespace) -> None:
+    if opt.backbone is None or opt.num_layers is None:
+        return
+    if opt.num_layers not in BACKBONES[opt.backbone]:
+        known = ", ".join(map(str, BACKBONES[opt.backbone]))
+        parser.error(f"--num_layers {opt.num_layers}: {opt.backbone} comes with {known}")
+
+
+def _check_limits(parser: Parser, opt: argparse.Namespace) -> None:
+    low, high = opt.min_depth, opt.max_depth
+    if low is not None and high is not None and low >= high:
+        parser.error(f"--min_depth {low:g} must be below --max_depth {high:g}")
+
+
+def _add_model(parser: Parser) -> None:
+    """A checkpoint and the settings that it may record itself, for scripts that only predict."""
+    group = parser.add_argument_group("model (a flag wins over what the checkpoint records)")
+    group.add_argument("--pretrained_path", required=True, help="checkpoint to predict with")
+    _add_backbone(group, None)
+    said = "(default: the checkpoint's, else {})"
+    group.add_argument("--height", type=_size, help=f"network input {said.format(192)}")
+    group.add_argument("--width", type=_size, help=f"network input {said.format(640)}")
+    group.add_argument(
+        "--min_depth", type=_positive, help=f"depth of disparity 1 {said.format(0.1)}"
+    )
+    group.add_argument(
+        "--max_depth", type=_positive, help=f"depth of disparity 0 {said.format(100)}"
+    )
+    _add_no_cuda(group)
+
+
+def _parse_model(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    opt = parser.parse_args(argv)
+    _check_backbone(parser, opt)
+    _check_limits(parser, opt)
+    return opt
+
+
+def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of evaluate_depth.py."""
+    parser = Parser("Score a checkpoint on benchmarks, one table each.")
+    _add_model(parser)
+    group = parser.add_argument_group("benchmarks")
+    group.add_argument("--kitti_path", required=True, help="root of KITTI raw")
+    _add_eval_split(group)
+    group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
+    group = parser.add_argument_group("protocol")
+    _add_post_process(group)
+    group.add_argument(
+        "--use_stereo",
+        action="store_true",
+        help="the model was trained with stereo: scale by 5.4 instead of by medians",
+    )
+    _add_resize_convention(group)
+    group = parser.add_argument_group("speed")
+    group.add_argument("--batch_size", type=_count, default=4, help="pictures predicted at once")
+    group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
+    return _parse_model(parser, argv)
+
+
+def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--image_path", required=True, help=what)
+    group.add_argument("--ext", default="png", help="ending of a folder's pictures, such as jpg")
+    group.add_argument("--output", help=result)
+    return group
+
+
+def predict_image_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of test_simple.py."""
+    parser = Parser("Predict the depth of one picture, or of a folder of them, in colours.")
+    group = _add_pictures(parser, "a picture or a folder", "folder of the results (default: beside)")
+    group.add_argument(
+        "--save_npy",
+        action="store_true",
+        help="also save NAME_disp.npy: 1 / depth, float32 (1, 1, height, width) at network size",
+    )
+    _add_model(parser)
+    return _parse_model(parser, argv)
+
+
+def predict_video_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of test_video.py."""
+    parser = Parser("Turn a folder of frames into an animation: frame above predicted disparity.")
+    _add_pictures(parser, "a folder of frames", "the GIF (default: beside the folder)")
+    _add_model(parser)
+    return _parse_model(parser, argv)
+
+
+def export_gt_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of export_gt_depth.py."""
+    parser = Parser("Gather the ground-truth depth maps of a KITTI test list in one archive.")
+    parser.add_argument("--data_path", required=True, help="root of KITTI raw")
+    parser.add_argument(
+        "--split",
+        required=True,
+        help="eigen (laser scans), eigen_benchmark (improved ground truth), or a folder with "
+        "test_files.txt (laser scans)",
+    )
+    parser.add_argument("--output", help="the archive (default: gt_depths.npz beside the list)")
+    parser.add_argument("--num_workers", type=_count, default=1, help="processes")
+    return parser.parse_args(argv)
+
+
+def render_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of render_demo.py."""
+    parser = Parser("Render textured streets with a moving stereo pair, in the KITTI raw layout.")
+    parser.add_argument("--out", required=True, help="folder to write; must be new or made by this")
+    parser.add_argument("--streets", type=_count, default=9, help="the last one is held out")
+    parser.add_argument("--frames", type=_count, default=30, help="frames of each street")
+    parser.add_argument("--height", type=_count, default=128, help="of the pictures")
+    parser.add_argument("--width", type=_count, default=416, help="of the pictures")
+    parser.add_argument("--seed", type=_index, default=0, help="of streets and drives")
+    return parser.parse_args(argv)

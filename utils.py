@@ -1,0 +1,122 @@
+"""Small helpers without a subject of their own: bad-input errors, whole-or-absent files, logs, seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+LOGGER_NAME = "bdedepth"
+
+
+class UserError(Exception):
+    """Bad input: one sentence that names the file or value and what would have been accepted."""
+
+    def __str__(self) -> str:
+        # From a DataLoader's worker it arrives wrapped in a traceback; the sentence comes last.
+        return super().__str__().rpartition("UserError: ")[2].strip()
+
+
+def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run a script's `main` on the command line's arguments and exit.
+
+    A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130.
+    Anything else is a bug of ours and keeps its traceback.
+    """
+    try:
+        main(None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The non-blank lines of a text file, stripped, in order. Raises UserError if unreadable."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the text file {path}: {reason(error)}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in few words: an OSError without its number and path, else its first line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write to, beside `path` and with its suffix; then move it there in one step.
+
+    A crash, or an exception in the block, leaves whatever was at `path` before. The folder is made
+    if it is missing. Raises UserError if the file cannot be written there (full disk included).
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(".partial" + path.suffix, f".{path.stem}.", path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        os.chmod(partial, 0o666 & ~_umask())  # mkstemp's 0600 would hide results from a group
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's umask; the system only tells it while setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as `2h03m`, `4m05s` or `6s`."""
+    minutes, secs = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{secs:02d}s" if minutes else f"{secs}s"
+
+
+def setup_logging(log_file: str | Path | None = None, is_main: bool = True) -> logging.Logger:
+    """The project's logger: to the console, and appended to `log_file`; other ranks warn only."""
+    logger = logging.getLogger(LOGGER_NAME)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.propagate = False
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if log_file is not None and is_main:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for handler in handlers:
+        logger.addHandler(handler)
+    return logger
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (torch's on every device)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
