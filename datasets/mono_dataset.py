@@ -1,0 +1,225 @@
+"""From pictures on disk to a training sample, for any data set of consecutive frames."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from augmentations import Augmentation, CropBox, draw_augmentation
+from datasets.keys import FrameKey, SampleIndex
+from utils import UserError, reason
+
+Sample = dict[FrameKey | str, Tensor]
+Pictures = dict[int | str, Image.Image]
+
+
+class MonoDataset(Dataset[Sample]):
+    """Samples of a target frame and its sources, ready for the default collation.
+
+    What a sample holds, of network input size (height, width) = (H, W):
+
+    * `FrameKey("color", frame, scale)`: uint8 (3, H / 2**scale, W / 2**scale). Scale 0 of every
+      frame; further scales of the target (of all frames with `pyramid_of_sources`).
+    * `FrameKey("color_local", frame, scale)`: alike, the resized crop.
+    * `K`, `inv_K`: float32 (4, 4), in pixels of scale 0.
+    * `crop`: float64 (5,), ratio, resized height, resized width, y0, x0 (`CropBox`).
+    * `cut`: int64 (2,), height, width (`Cut`), of a reshuffle that is left to the device.
+    * `jitter`: float32 (8,) (`Augmentation`), a colour change that is left to the device.
+    * `stereo_T`: float32 (4, 4), target to stereo partner, if frame "s" is asked for.
+    * `index`: int64, the line's number in the list.
+
+    Training alone has crops, cuts, jitter and scales above 0. The augmentation depends on (seed,
+    epoch, index) and nothing else: not on the worker, nor on what was read before.
+
+    A data set states what differs: `parse`, `image_path` and `intrinsics`; `stereo_offset` where
+    there is a partner; `load_image` or `load_frames` where a frame is more than an image file.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        lines: Sequence[str],
+        height: int,
+        width: int,
+        frame_ids: Sequence[int | str] = (0, -1, 1),
+        num_scales: int = 1,
+        *,
+        is_train: bool = False,
+        seed: int = 0,
+        local_crop: bool = False,
+        patch_reshuffle: bool = False,
+        jpg: bool = False,
+        pyramid_of_sources: bool = False,
+    ) -> None:
+        """data_path: root of the data set; lines: of a split, see `datasets.splits`.
+
+        Raises UserError for a line it cannot parse and for files that are not there.
+        """
+        self.data_path = Path(data_path)
+        self.height = height
+        self.width = width
+        self.frame_ids = tuple(frame_ids)
+        self.num_scales = num_scales
+        self.is_train = is_train
+        self.seed = seed
+        self.local_crop = local_crop
+        self.patch_reshuffle = patch_reshuffle
+        self.extension = ".jpg" if jpg else ".png"
+        self.pyramid_of_sources = pyramid_of_sources
+        self.lines = list(lines)
+        self.refs = [self.parse(line) for line in self.lines]
+        if "s" in self.frame_ids:
+            self.stereo_offset(self.refs[0])
+        self.check_files()
+
+    # ---- what a data set states ------------------------------------------------------------
+
+    def parse(self, line: str) -> Any:
+        """A line of the list as whatever the other methods need. Raises UserError."""
+        raise NotImplementedError
+
+    def image_path(self, ref: Any, frame: int | str) -> str:
+        """The file of a frame, as an absolute or working path."""
+        raise NotImplementedError
+
+    def intrinsics(self, ref: Any) -> tuple[float, float, float, float]:
+        """fx, fy, cx, cy as fractions of the width, height, width, height."""
+        raise NotImplementedError
+
+    def stereo_offset(self, ref: Any) -> float:  # noqa: ARG002
+        """x of the translation from target to stereo partner, before any mirroring."""
+        raise UserError(f"{type(self).__name__} has no stereo partner: leave frame 's' out")
+
+    def load_frames(self, ref: Any) -> Pictures:
+        """Every frame of a sample, RGB at native size: one decoding each."""
+        return {frame: self.load_image(self.image_path(ref, frame)) for frame in self.frame_ids}
+
+    def load_image(self, path: str) -> Image.Image:
+        """A file as RGB. Raises UserError naming a file that is missing or no image."""
+        return load_rgb(path)
+
+    # ---- what all of them share ------------------------------------------------------------
+
+    def check_files(self) -> None:
+        """Look for every file of the list, a folder at a time. Raises UserError."""
+        if not self.data_path.is_dir():
+            raise UserError(f"the data folder {self.data_path} does not exist")
+        names = cache(lambda folder: set(os.listdir(folder)) if os.path.isdir(folder) else set())
+        missing = []
+        for line, ref in zip(self.lines, self.refs, strict=True):
+            for frame in self.frame_ids:
+                folder, name = os.path.split(self.image_path(ref, frame))
+                if name not in names(folder):
+                    missing.append((line, frame, folder, name))
+        if missing:
+            line, frame, folder, name = missing[0]
+            more = f" (and {len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
+            hint = self._other_extension(name, names(folder))
+            raise UserError(f"frame {frame} of the split line {line!r} is missing: "
+                            f"{os.path.join(folder, name)} does not exist{more}{hint}")
+
+    def _other_extension(self, name: str, present: set[str]) -> str:
+        """A hint for who forgot, or should not have passed, `--jpg`."""
+        stem, extension = os.path.splitext(name)
+        if extension == ".png" and f"{stem}.jpg" in present:
+            return "; there is a .jpg file of that name, which --jpg reads"
+        if extension == ".jpg" and f"{stem}.png" in present:
+            return "; there is a .png file of that name, which is read without --jpg"
+        return ""
+
+    def draw(self, where: SampleIndex) -> Augmentation:
+        """The augmentation of a training sample."""
+        uniform = np.random.default_rng([self.seed, *where]).random
+        return draw_augmentation(uniform, self.height, self.width, local_crop=self.local_crop,
+                                 patch_reshuffle=self.patch_reshuffle)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int | SampleIndex) -> Sample:
+        """The sample of a line, in the epoch that comes with it, or in epoch 0."""
+        where = index if isinstance(index, SampleIndex) else SampleIndex(0, int(index))
+        ref = self.refs[where.index]
+        drawn = self.draw(where) if self.is_train else Augmentation()
+        pictures = self.load_frames(ref)
+        if drawn.flip:
+            pictures = {frame: ImageOps.mirror(image) for frame, image in pictures.items()}
+        sample: Sample = {}
+        self._add_pictures(sample, "color", pictures)
+        sample["K"], sample["inv_K"] = self._camera(ref, drawn.flip)
+        if "s" in self.frame_ids:
+            sample["stereo_T"] = torch.eye(4)
+            sample["stereo_T"][0, 3] = self.stereo_offset(ref) * (-1 if drawn.flip else 1)
+        if drawn.crop is not None:
+            self._add_pictures(sample, "color_local", pictures, drawn.crop)
+            sample["crop"] = torch.tensor(drawn.crop, dtype=torch.float64)
+        if drawn.cut is not None:
+            sample["cut"] = torch.tensor(drawn.cut)
+        if self.is_train:
+            sample["jitter"] = torch.tensor(drawn.jitter, dtype=torch.float32)
+        sample["index"] = torch.tensor(where.index)
+        return sample
+
+    def _add_pictures(
+        self, sample: Sample, kind: str, pictures: Pictures, crop: CropBox | None = None
+    ) -> None:
+        """Every frame at network size, and the scales below it that training looks at."""
+        for frame, picture in pictures.items():
+            picture = resize(picture, self.height, self.width, crop)
+            sample[FrameKey(kind, frame, 0)] = to_tensor(picture)
+            if self.is_train and (frame == 0 or self.pyramid_of_sources):
+                for scale in range(1, self.num_scales):
+                    size = (self.width >> scale, self.height >> scale)
+                    picture = picture.resize(size, Image.Resampling.LANCZOS)
+                    sample[FrameKey(kind, frame, scale)] = to_tensor(picture)
+
+    def _camera(self, ref: Any, flip: bool) -> tuple[Tensor, Tensor]:
+        """K and its inverse; a mirrored picture has its principal point mirrored."""
+        fx, fy, cx, cy = self.intrinsics(ref)
+        K = np.eye(4)
+        K[0, :3] = np.array([fx, 0, 1 - cx if flip else cx]) * self.width
+        K[1, :3] = np.array([0, fy, cy]) * self.height
+        return torch.from_numpy(K).float(), torch.from_numpy(np.linalg.inv(K)).float()
+
+
+def load_rgb(path: str | Path) -> Image.Image:
+    """Decode an image file, at full size and quality, as RGB. Raises UserError naming the file."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise UserError(f"cannot read the image {path}: {reason(error)}") from error
+
+
+def resize(
+    picture: Image.Image, height: int, width: int, crop: CropBox | None = None
+) -> Image.Image:
+    """The (height, width) view of a native picture, Lanczos with antialiasing.
+
+    A crop, a box of the picture resized to (crop.height, crop.width), is read off the native
+    picture directly: no more is computed than what is seen. This equals cutting it out of the
+    resized picture within one grey level if both resize rows before columns, as Pillow 11 always
+    does (13 begins with the columns where a whole picture grows in width).
+    """
+    box = None
+    if crop is not None:
+        x_scale, y_scale = picture.width / crop.width, picture.height / crop.height
+        box = (crop.x0 * x_scale, crop.y0 * y_scale,
+               (crop.x0 + width) * x_scale, (crop.y0 + height) * y_scale)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """An RGB picture as uint8 (3, height, width)."""
+    return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())

@@ -1,0 +1,108 @@
+"""Write a KITTI test list's ground truth depth into one archive, which evaluation reads.
+
+    python export_gt_depth.py --data_path KITTI --split eigen
+
+`eigen`, and a folder that holds a test_files.txt: laser scans, projected into the picture.
+`eigen_benchmark`: the improved ground truth, accumulated over scans.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from options import export_gt_options
+from utils import UserError, atomic_path, run_script
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Source(NamedTuple):
+    """Where the ground truth of one frame comes from: a laser scan, or a depth map's PNG."""
+
+    path: Path
+    calib_dir: Path
+    camera: int  # 2 left, 3 right
+
+
+def sources(data_path: Path, lines: Iterable[str], improved: bool) -> list[Source]:
+    """The file of each line of a list; improved: the depth maps' PNGs instead of the scans.
+
+    Raises UserError for a malformed line, a missing folder, and missing files.
+    """
+    from datasets.splits import LINE_FORMATS
+
+    if not data_path.is_dir():
+        raise UserError(f"the data folder {data_path} does not exist")
+    found = []
+    for line in lines:
+        parts = LINE_FORMATS["kitti"].match(line, "in the split")
+        drive, number = data_path / parts["folder"], f"{int(parts['frame']):010d}"
+        camera = 3 if parts["side"] == "r" else 2
+        if improved:
+            path = drive / f"proj_depth/groundtruth/image_{camera:02d}/{number}.png"
+        else:
+            path = drive / f"velodyne_points/data/{number}.bin"
+        found.append(Source(path, drive.parent, camera))
+    missing = [source.path for source in found if not source.path.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
+        raise UserError(f"the ground truth {missing[0]} does not exist{more}")
+    return found
+
+
+def read_depth(source: Source) -> np.ndarray:
+    """One frame's ground truth: float32 (height, width), metres, 0 unknown."""
+    from kitti_utils import generate_depth_map, read_depth_png
+
+    if source.path.suffix == ".png":
+        return read_depth_png(source.path)
+    # Eigen's protocol takes the distance forward of the scanner for the depth.
+    depth = generate_depth_map(source.calib_dir, source.path, source.camera, vel_depth=True)
+    return depth.astype("float32")
+
+
+def read_all(tasks: Sequence[Source], num_workers: int) -> Iterator[np.ndarray]:
+    """Every frame's ground truth, in order, read by that many processes."""
+    if num_workers == 1:
+        yield from map(read_depth, tasks)
+        return
+    with ProcessPoolExecutor(num_workers) as pool:
+        yield from pool.map(read_depth, tasks)
+
+
+def write_archive(path: Path, depths: Iterable[np.ndarray]) -> None:
+    """An npz file of `depth_00000`, `depth_00001`, ...: pictures of any sizes, nothing pickled.
+
+    Written one at a time, so that memory does not grow with the list, and whole or not at all.
+    """
+    from numpy.lib.format import write_array
+
+    with atomic_path(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
+        for index, depth in enumerate(depths):
+            with file.open(f"depth_{index:05d}.npy", "w", force_zip64=True) as entry:
+                write_array(entry, depth, allow_pickle=False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """See the top of this file. Raises UserError for bad input, before any long work."""
+    opt = export_gt_options(argv)
+    from tqdm import tqdm
+
+    from datasets.splits import SPLITS, split_lines
+
+    lines = split_lines("kitti", opt.split, "test")
+    has_own_list = (Path(opt.split) / "test_files.txt").is_file()
+    folder = Path(opt.split) if has_own_list else SPLITS / "kitti" / opt.split
+    output = Path(opt.output or folder / "gt_depths.npz")
+    tasks = sources(Path(opt.data_path), lines, improved=opt.split == "eigen_benchmark")
+    write_archive(output, tqdm(read_all(tasks, opt.num_workers), total=len(tasks), unit="map"))
+    print(f"{len(tasks)} ground truth depth maps: {output}")
+
+
+if __name__ == "__main__":
+    run_script(main)
