@@ -1,0 +1,177 @@
+"""From images to disparity with a trained depth network: loading, sizes, mirroring, colours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from matplotlib.colors import Normalize
+from PIL import Image
+from torch import Tensor, nn
+
+from checkpoint import describe_backbone, load_checkpoint, load_parts
+from datasets.mono_dataset import resize, to_tensor
+from layers import disp_to_depth
+from networks import build_depth_network
+from utils import UserError, reason
+
+# What holds where neither a flag nor the checkpoint says otherwise (the published defaults).
+DEFAULTS = {"height": 192, "width": 640, "min_depth": 0.1, "max_depth": 100.0}
+
+
+class DepthPredictor:
+    """A depth network with the input size and the depth limits it was trained for.
+
+    The network may be one in training: each prediction puts it in evaluation mode and back.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        height: int = DEFAULTS["height"],
+        width: int = DEFAULTS["width"],
+        min_depth: float = DEFAULTS["min_depth"],
+        max_depth: float = DEFAULTS["max_depth"],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """network: images (B, 3, H, W) in [0, 1] to {0: disp (B, 1, H, W)}; moved to device."""
+        self.network = network.to(device)
+        self.height, self.width = height, width
+        self.min_depth, self.max_depth = min_depth, max_depth
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        backbone: str | None = None,
+        num_layers: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        min_depth: float | None = None,
+        max_depth: float | None = None,
+        device: torch.device | str = "cpu",
+    ) -> DepthPredictor:
+        """The depth network of a checkpoint, published or ours.
+
+        A value that is not None wins, else what the checkpoint records, else the default; the
+        backbone of a file that records none is told from its tensors. Raises UserError if the
+        file is unreadable or holds another network.
+        """
+        path = Path(path)
+        state = load_checkpoint(path)
+        described = state.get("backbone"), state.get("num_layers")
+        if None in described:
+            described = describe_backbone(state) or (None, None)
+        backbone, num_layers = backbone or described[0], num_layers or described[1]
+        if backbone is None or num_layers is None:
+            raise UserError(
+                f"cannot tell the backbone of {path} from its tensors: "
+                "name it with --backbone and --num_layers"
+            )
+        network = build_depth_network(backbone, num_layers)
+        load_parts(network.parts(), state, path)
+        given = {"height": height, "width": width, "min_depth": min_depth, "max_depth": max_depth}
+        settings = {
+            name: state.get(name, default) if given[name] is None else given[name]
+            for name, default in DEFAULTS.items()
+        }
+        if settings["min_depth"] >= settings["max_depth"]:
+            raise UserError(
+                f"min_depth {settings['min_depth']:g} must be below max_depth "
+                f"{settings['max_depth']:g} (--min_depth and --max_depth, else those of {path})"
+            )
+        return cls(network, device=device, **settings)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, post_process: bool = False) -> Tensor:
+        """Disparity in [0, 1], (B, 1, H, W), on the predictor's device.
+
+        images: (B, 3, H, W), uint8 or float in [0, 1], at network size. post_process: blended
+        with the prediction for the mirrored images, in float64.
+        """
+        images = images.to(self.device, non_blocking=True)
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            disp = self.network(images)[0]
+            if post_process:
+                disp = blend_mirrored(disp, self.network(images.flip(-1))[0].flip(-1))
+        finally:
+            self.network.train(was_training)
+        return disp
+
+    def scaled_disp(self, images: Tensor, post_process: bool = False) -> Tensor:
+        """1 / depth, (B, 1, H, W), within the model's depth limits; arguments as for `predict`."""
+        disp = self.predict(images, post_process)
+        return disp_to_depth(disp, self.min_depth, self.max_depth)[0]
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """An RGB picture of any size as network input: uint8 (1, 3, H, W), Lanczos-resized."""
+        return to_tensor(resize(image, self.height, self.width))[None]
+
+
+def blend_mirrored(disp: Tensor, mirrored_back: Tensor) -> Tensor:
+    """Monodepth's post-processing (Godard et al. 2017, section 3.4), in float64.
+
+    disp: (..., W) of the image; mirrored_back: of the mirrored image, mirrored back. Each loses
+    its left-hand border, where it sees past the other view: within a tenth of the width the
+    result turns to the mirrored one at the left and to the plain one at the right; their mean
+    elsewhere.
+    """
+    disp, mirrored_back = disp.double(), mirrored_back.double()
+    x = torch.linspace(0, 1, disp.shape[-1], dtype=torch.float64, device=disp.device)
+    left = 1 - (20 * (x - 0.05)).clamp(0, 1)
+    right = left.flip(0)
+    mean = 0.5 * (disp + mirrored_back)
+    return left * mirrored_back + right * disp + (1 - left - right) * mean
+
+
+def resize_disp(disp: Tensor, size: tuple[int, int]) -> Tensor:
+    """Disparity (B, 1, h, w) bilinearly at a picture's size (height, width), half-pixel grid."""
+    return F.interpolate(disp, size, mode="bilinear", align_corners=False)
+
+
+def colourise(disp: np.ndarray, colormap: str = "magma") -> np.ndarray:
+    """Disparity (H, W), any unit, as an RGB picture, uint8 (H, W, 3): near is bright.
+
+    The colours run from the smallest value to the 95th percentile, as the field shows them.
+    """
+    colours = Normalize(disp.min(), np.percentile(disp, 95))(disp)
+    return colormaps[colormap](colours, bytes=True)[..., :3]
+
+
+def is_prediction(path: Path) -> bool:
+    """Whether a file is an output of test_simple.py (`NAME_disp.jpeg`, `NAME_disp.npy`)."""
+    return path.stem.endswith("_disp")
+
+
+def find_images(folder: str | Path, ext: str) -> tuple[list[Path], list[Path]]:
+    """The pictures `*.ext` of a folder in natural order (2 before 10), and the files passed over.
+
+    Predictions of ours are never pictures. Raises UserError if the folder holds no picture.
+    """
+    folder, suffix = Path(folder), "." + ext.lstrip(".")
+    try:
+        files = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural_key)
+    except OSError as error:
+        raise UserError(f"cannot list the folder {folder}: {reason(error)}") from error
+    images = [path for path in files if path.suffix == suffix and not is_prediction(path)]
+    if not images:
+        found = ", ".join(sorted({path.suffix or path.name for path in files})) or "no file at all"
+        raise UserError(f"no {suffix} image in {folder}, which holds {found}: see --ext")
+    chosen = set(images)
+    return images, [path for path in files if path not in chosen]
+
+
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """A sorting key under which the numbers in a name count as numbers."""
+    return [
+        (int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)
+    ]
