@@ -1,0 +1,78 @@
+"""The optimiser and the learning rate of every step, a closed form of the step's number.
+
+Being a closed form, a resumed run needs nothing but its step count to go on at the same rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def build_optimizer(
+    name: str,
+    parameters: Iterable[Parameter],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    momentum: float = 0.9,
+) -> Optimizer:
+    """AdamW ("adamw"), Adam with L2 decay ("adam"), or SGD with momentum ("sgd")."""
+    if name == "sgd":
+        return SGD(parameters, learning_rate, momentum=momentum, weight_decay=weight_decay)
+    rule = {"adamw": AdamW, "adam": Adam}[name]
+    return rule(parameters, learning_rate, betas=betas, weight_decay=weight_decay)
+
+
+def step_factor(step: int, milestones: Sequence[int], decay_rate: float) -> float:
+    """decay_rate to the power of the milestones (in steps) that `step` has reached."""
+    return decay_rate ** sum(step >= milestone for milestone in milestones)
+
+
+def cosine_factor(step: int, total_steps: int, floor: float) -> float:
+    """Half a cosine from 1 at step 0 to `floor` (a share of the rate) at the last step."""
+    progress = min(step / max(total_steps - 1, 1), 1.0)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def warm_up_factor(step: int, steps: int) -> float:
+    """A linear rise over the first `steps` steps, the last of them at the full rate."""
+    return min((step + 1) / steps, 1.0) if steps else 1.0
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    kind: str,
+    steps_per_epoch: int,
+    num_epochs: int,
+    *,
+    decay_epochs: Sequence[int],
+    decay_rate: float,
+    eta_min: float,
+    warm_up: float,
+) -> LambdaLR:
+    """The schedule, to be stepped once a batch: "step" decays at the start of `decay_epochs`,
+    "cos" falls to eta_min; `warm_up` is the share of all steps with a rising rate."""
+    total = steps_per_epoch * num_epochs
+    milestones = [epoch * steps_per_epoch for epoch in decay_epochs]
+    floor = eta_min / optimizer.param_groups[0]["lr"]
+    rising = round(warm_up * total)
+
+    def factor(step: int) -> float:
+        if kind == "step":
+            base = step_factor(step, milestones, decay_rate)
+        else:
+            base = cosine_factor(step, total, floor)
+        return base * warm_up_factor(step, rising)
+
+    return LambdaLR(optimizer, factor)
+
+
+def clip_gradients(parameters: Iterable[Parameter], largest_norm: float) -> None:
+    """Scale all gradients down to one joint L2 norm of at most `largest_norm`."""
+    torch.nn.utils.clip_grad_norm_(parameters, largest_norm)

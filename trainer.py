@@ -1,0 +1,480 @@
+"""A training run: the parts assembled, the epochs, what is logged, evaluated and saved."""
+
+from __future__ import annotations
+
+import math
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from checkpoint import load_checkpoint, load_parts, save_checkpoint
+from datasets import build_dataset
+from datasets.samplers import EpochSampler
+from datasets.splits import split_lines
+from distributed import World, barrier, gather_objects, mean_over_ranks
+from evaluation import evaluate, kitti_ground_truth, kitti_protocol
+from inference import DepthPredictor, colourise
+from losses import Objective
+from networks import (
+    build_depth_network,
+    build_mask_network,
+    build_pose_network,
+    pose_num_layers,
+)
+from optimisation import build_optimizer, build_scheduler, clip_gradients
+from run_log import RunLog
+from training_step import TrainingStep
+from utils import UserError, format_duration, seed_everything
+
+PICTURES_SHOWN = 4  # of a batch, in TensorBoard
+
+
+class Trainer:
+    """Everything one process needs to train; `run` does it.
+
+    What a step computes depends on the weights, the batch and (seed, step, rank) alone: the noise
+    of the auto-mask is seeded anew at each step, so a checkpoint need not carry generators.
+    """
+
+    def __init__(self, opt: Namespace, world: World) -> None:
+        """Assemble the run from the options of train.py. Raises UserError before any long work if
+        data, ground truth, weights or a checkpoint are missing or do not fit."""
+        self.opt, self.world = opt, world
+        self.folder = Path(opt.log_dir) / opt.exp_name
+        self.checkpoint_path = self.folder / "ckpt.pth"
+        resumed = self._find_checkpoint()
+        seed_everything(opt.seed)  # the same initial weights on every rank
+        self._build_data()
+        self.benchmarks = [] if opt.no_eval else self._find_benchmarks()
+        self._build_networks()
+        self.epoch = self.batch = self.step = 0  # where the run stands: the next to be done
+        self.sums: dict[str, Tensor] = {}  # of every loss term since the epoch began
+        if resumed is not None:
+            self._restore(resumed)
+        elif opt.pretrained_path:
+            self._start_from(Path(opt.pretrained_path))
+        self.model = self._wrap()
+        self.predictor = DepthPredictor(
+            self.networks.depth_network,
+            opt.height,
+            opt.width,
+            opt.min_depth,
+            opt.max_depth,
+            world.device,
+        )
+        self.log = RunLog(self.folder, world.is_main)
+        self.log.record(vars(opt))
+
+    # ---- assembly ----------------------------------------------------------------------------
+
+    def _find_checkpoint(self) -> dict | None:
+        """The state to resume from. An earlier run is never overwritten in silence."""
+        exists = self.checkpoint_path.is_file()
+        if exists and not self.opt.resume:
+            raise UserError(
+                f"{self.folder} already holds a run: add --resume to go on with it, or give "
+                "another --exp_name"
+            )
+        return load_checkpoint(self.checkpoint_path) if exists else None
+
+    def _build_data(self) -> None:
+        opt, world = self.opt, self.world
+        self.frame_ids = [*opt.frame_ids, *(["s"] if opt.use_stereo else [])]
+        self.dataset = build_dataset(
+            opt.dataset,
+            opt.data_path,
+            split_lines(opt.dataset, opt.split, "train"),
+            opt.height,
+            opt.width,
+            frame_ids=self.frame_ids,
+            num_scales=opt.num_scales,
+            is_train=True,
+            seed=opt.seed,
+            local_crop=opt.use_local_crop,
+            patch_reshuffle=opt.use_patch_reshuffle,
+            jpg=opt.jpg,
+            pyramid_of_sources=opt.v1_multiscale,
+        )
+        self.sampler = EpochSampler(len(self.dataset), opt.seed, world.size, world.rank)
+        self.steps_per_epoch = len(self.sampler) // opt.batch_size
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"the training list has {len(self.dataset)} samples, too few for one batch of "
+                f"{opt.batch_size} on each of {world.size} processes: lower --batch_size"
+            )
+        self.loader = DataLoader(
+            self.dataset,
+            opt.batch_size,
+            sampler=self.sampler,
+            num_workers=opt.num_workers,
+            drop_last=True,
+            pin_memory=world.device.type == "cuda",
+            persistent_workers=opt.num_workers > 0,
+        )
+
+    def _find_benchmarks(self) -> list[tuple]:
+        """(protocol, test set, its lines, ground truth) of every --eval_split, all there."""
+        opt = self.opt
+        benchmarks = {}
+        for split in opt.eval_split:
+            protocol = kitti_protocol(split, opt.resize_convention)
+            if protocol.name in benchmarks:
+                raise UserError(f"--eval_split names {protocol.name} twice: keep one of them")
+            lines = split_lines("kitti", split, "test")
+            truth = kitti_ground_truth(split, len(lines))
+            data = build_dataset(
+                "kitti", opt.data_path, lines, opt.height, opt.width, frame_ids=(0,), jpg=opt.jpg
+            )
+            benchmarks[protocol.name] = (protocol, data, lines, truth)
+        return list(benchmarks.values())
+
+    def _build_networks(self) -> None:
+        opt = self.opt
+        pretrained = opt.weights_init == "pretrained" and not self._weights_come_later()
+        scales = range(opt.num_scales)
+        depth = build_depth_network(opt.backbone, opt.num_layers, scales, pretrained)
+        sources, frames = len(self.frame_ids) - 1, len(opt.frame_ids)
+        pose = None
+        if frames > 1:
+            inputs, motions = (frames, max(frames - 1, 2)) if self._pose_sees_all() else (2, 2)
+            layers = pose_num_layers(opt.backbone, opt.num_layers)
+            pose = build_pose_network(layers, inputs, pretrained, motions)
+        mask = build_mask_network(depth, scales, sources) if opt.predictive_mask else None
+        objective = Objective(
+            min_depth=opt.min_depth,
+            max_depth=opt.max_depth,
+            ssim=not opt.no_ssim,
+            automask=not opt.disable_automasking,
+            avg_reprojection=opt.avg_reprojection,
+            v1_multiscale=opt.v1_multiscale,
+            disparity_smoothness=opt.disparity_smoothness,
+        )
+        self.networks = TrainingStep(
+            depth, pose, objective, self.frame_ids, opt.pose_model_input, mask
+        ).to(self.world.device)
+        self.optimizer = build_optimizer(
+            opt.optimizer,
+            self.networks.parameters(),
+            opt.learning_rate,
+            opt.weight_decay,
+            (opt.beta1, opt.beta2),
+            opt.momentum,
+        )
+        self.scheduler = build_scheduler(
+            self.optimizer,
+            opt.lr_sche_type,
+            self.steps_per_epoch,
+            opt.num_epochs,
+            decay_epochs=opt.decay_step,
+            decay_rate=opt.decay_rate,
+            eta_min=opt.eta_min,
+            warm_up=opt.warm_up,
+        )
+
+    def _pose_sees_all(self) -> bool:
+        return self.opt.pose_model_input == "all"
+
+    def _weights_come_later(self) -> bool:
+        """Whether a checkpoint fills every network, so that ImageNet weights need not be there."""
+        opt = self.opt
+        return self.checkpoint_path.is_file() or (
+            opt.pretrained_path is not None
+            and {"encoder", "pose_encoder"} <= set(opt.models_to_load)
+        )
+
+    def _start_from(self, path: Path) -> None:
+        """Load the networks of --models_to_load from another run's checkpoint."""
+        parts = self.networks.parts()
+        chosen = {name: parts[name] for name in self.opt.models_to_load if name in parts}
+        load_parts(chosen, load_checkpoint(path), path)
+
+    def _wrap(self) -> nn.Module:
+        """The step as DDP runs it. Batch norm is synchronised on CUDA; elsewhere every process
+        takes over rank 0's statistics at each step."""
+        if self.world.size == 1:
+            return self.networks
+        on_cuda = self.world.device.type == "cuda"
+        if on_cuda:
+            self.networks = nn.SyncBatchNorm.convert_sync_batchnorm(self.networks)
+        return DistributedDataParallel(
+            self.networks,
+            device_ids=[self.world.device.index] if on_cuda else None,
+            broadcast_buffers=not on_cuda,
+        )
+
+    # ---- the run -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train from where the run stands to the last epoch, evaluating after each."""
+        log, opt = self.log.logger, self.opt
+        log.info(
+            "%d samples; a step takes %d (%d on each of %d processes), an epoch %d steps; %s",
+            len(self.dataset),
+            opt.batch_size * self.world.size,
+            opt.batch_size,
+            self.world.size,
+            self.steps_per_epoch,
+            self.world.device,
+        )
+        if self.step:
+            log.info("resumed at epoch %d, batch %d", self.epoch, self.batch)
+        while self.epoch < opt.num_epochs:
+            self._train_epoch()
+            means = self._epoch_means()
+            scores = self._evaluate()
+            rate = self.optimizer.param_groups[0]["lr"]
+            row = {"epoch": self.epoch, "step": self.step, **means, "lr": rate, **scores}
+            self.log.metrics(row)
+            self.log.scalars({f"eval/{name}": value for name, value in scores.items()}, self.step)
+            self._save_epoch()
+        self.log.close()
+        log.info("done: the run is in %s", self.folder)
+
+    def _train_epoch(self) -> None:
+        """The rest of the current epoch, a line in the log every --log_frequency batches."""
+        opt = self.opt
+        self.networks.train()
+        self.sampler.set_epoch(self.epoch, self.batch * opt.batch_size)
+        bar = tqdm(
+            initial=self.batch,
+            total=self.steps_per_epoch,
+            desc=f"epoch {self.epoch}",
+            unit="batch",
+            disable=None if self.world.is_main else True,
+        )
+        clock = Clock()
+        with bar, logging_redirect_tqdm([self.log.logger]):
+            for batch in self.loader:
+                clock.data_is_here()
+                pictures = self.train_step(batch)
+                bar.update()
+                clock.step_is_done()
+                last = self.batch == self.steps_per_epoch
+                if self.batch % opt.log_frequency == 0 or last:
+                    self._log(clock, batch, pictures)
+                    clock = Clock()
+                if self.batch % opt.save_frequency == 0 and not last:
+                    self._save_checkpoint()
+
+    def train_step(self, batch: Mapping) -> dict[str, Tensor]:
+        """One optimiser step on a collated batch; returns its pictures. Waits for no device."""
+        torch.manual_seed(self._step_seed())
+        batch = {
+            key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()
+        }
+        terms, pictures = self.model(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        if self.opt.clip_grad > 0:
+            clip_gradients(self.networks.parameters(), self.opt.clip_grad)
+        self.optimizer.step()
+        self.scheduler.step()
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.step += 1
+        self.batch += 1
+        return pictures
+
+    def _step_seed(self) -> int:
+        """A seed of this step's own noise, another on every rank."""
+        own = (self.opt.seed * self.world.size + self.world.rank) * 2**32 + self.step
+        return own % 2**63
+
+    def _epoch_means(self) -> dict[str, float]:
+        """Each loss term's mean over the epoch's steps and all ranks; the next epoch begins."""
+        means = mean_over_ranks(self.world, self.sums)
+        means = {name: value / self.steps_per_epoch for name, value in means.items()}
+        self.sums = {}
+        return means
+
+    def _evaluate(self) -> dict[str, float]:
+        """Scores named `<protocol>/<metric>` of every benchmark; tables go to the log."""
+        scores: dict[str, float] = {}
+        self._share_buffers()
+        for protocol, data, lines, truth in self.benchmarks:
+            result = evaluate(
+                self.predictor,
+                data,
+                truth,
+                protocol,
+                names=lines,
+                world=self.world,
+                post_process=self.opt.post_process,
+                stereo=self.opt.use_stereo,
+                batch_size=self.opt.batch_size,
+                num_workers=self.opt.num_workers,
+            )
+            self.log.logger.info("epoch %d: %s", self.epoch, result.table())
+            scores |= {f"{protocol.name}/{name}": value for name, value in result.mean().items()}
+        return scores
+
+    def _share_buffers(self) -> None:
+        """Give every rank the batch norm statistics of rank 0, which are the ones saved."""
+        if self.world.size > 1:
+            for buffer in self.networks.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    # ---- what is kept ------------------------------------------------------------------------
+
+    def _log(self, clock: Clock, batch: Mapping, pictures: Mapping[str, Tensor]) -> None:
+        """A line in the log, points and pictures in TensorBoard; and a look for bad numbers."""
+        means = mean_over_ranks(self.world, self.sums)
+        means = {name: value / self.batch for name, value in means.items()}
+        self._stop_if_not_finite(means)
+        if not self.world.is_main:
+            return
+        rate = self.optimizer.param_groups[0]["lr"]
+        steps_left = self.opt.num_epochs * self.steps_per_epoch - self.step
+        left = steps_left * clock.batch_time
+        terms = ", ".join(f"{name} {value:.5f}" for name, value in means.items())
+        self.log.logger.info(
+            "epoch %d, batch %d/%d | data %.3f s, batch %.3f s, waiting %.0f%% | %s | lr %.2e | "
+            "%s left",
+            self.epoch,
+            self.batch,
+            self.steps_per_epoch,
+            clock.data_time,
+            clock.batch_time,
+            100 * clock.waiting,
+            terms,
+            rate,
+            format_duration(left),
+        )
+        self.log.scalars({f"loss/{name}": value for name, value in means.items()}, self.step)
+        speed = self.opt.batch_size * self.world.size / clock.batch_time
+        values = {"lr": rate, "samples_per_second": speed, "waiting_for_data": clock.waiting}
+        self.log.scalars(values, self.step)
+        self.log.images(self._shown(batch, pictures), self.step)
+
+    def _shown(self, batch: Mapping, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first pictures of a batch, under the names that users of this family know."""
+        shown = {}
+        for i in range(min(PICTURES_SHOWN, self.opt.batch_size)):
+            shown[f"color_0_0/{i}"] = batch["color", 0, 0][i].float() / 255
+            for n, frame in enumerate(self.frame_ids[1:]):
+                shown[f"color_{frame}_0/{i}"] = batch["color", frame, 0][i].float() / 255
+                shown[f"color_pred_{frame}_0/{i}"] = pictures["warped"][i, n].clamp(0, 1)
+            disp = colourise(pictures["disp"][i, 0].cpu().numpy())
+            shown[f"disp_0/{i}"] = torch.from_numpy(disp.copy()).permute(2, 0, 1)
+            shown[f"automask_0/{i}"] = pictures["automask"][i][None]
+        return shown
+
+    def _stop_if_not_finite(self, means: Mapping[str, float]) -> None:
+        """Raise UserError on every rank if any term stopped being a number since the epoch began:
+        sums never recover from it, so a look now and then is enough."""
+        if not all(map(math.isfinite, means.values())):
+            terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+            raise UserError(
+                f"the loss is no longer a number (epoch {self.epoch}, at or before step "
+                f"{self.step}: {terms}); nothing of it was saved: lower --learning_rate, set "
+                "--clip_grad, or check the data and its intrinsics"
+            )
+
+    def _networks_state(self) -> dict:
+        """What every checkpoint holds: networks, and how they were trained."""
+        opt = self.opt
+        parts = self.networks.parts()
+        return {name: module.state_dict() for name, module in parts.items()} | {
+            "height": opt.height,
+            "width": opt.width,
+            "use_stereo": opt.use_stereo,
+            "min_depth": opt.min_depth,
+            "max_depth": opt.max_depth,
+            "backbone": opt.backbone,
+            "num_layers": opt.num_layers,
+        }
+
+    def _save_epoch(self) -> None:
+        """models/model{epoch}.pth, then ckpt.pth, which says that the next epoch is to be done."""
+        if self.world.is_main:
+            path = self.folder / "models" / f"model{self.epoch}.pth"
+            save_checkpoint(path, self._networks_state())
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        """ckpt.pth: all that going on needs. Bad numbers are not saved, but stop the run."""
+        means = mean_over_ranks(self.world, self.sums) if self.sums else {}
+        weights = torch.stack([p.detach().isfinite().all() for p in self.networks.parameters()])
+        self._stop_if_not_finite(means | {"weights": 0.0 if weights.all() else float("nan")})
+        sums = gather_objects(self.world, {name: s.item() for name, s in self.sums.items()})
+        if self.world.is_main:
+            state = self._networks_state() | {
+                "epoch": self.epoch,
+                "batch_idx": self.batch,
+                "step_in_total": self.step,
+                "steps_per_epoch": self.steps_per_epoch,
+                "sums": sums,
+                "optimizer": self.optimizer.state_dict(),
+                "lr_scheduler": self.scheduler.state_dict(),
+            }
+            save_checkpoint(self.checkpoint_path, state)
+        barrier(self.world)
+
+    def _restore(self, state: dict) -> None:
+        """Take up a run of ours where its checkpoint left it."""
+        path = self.checkpoint_path
+        load_parts(self.networks.parts(), state, path)
+        if "sums" not in state:
+            raise UserError(
+                f"{path} holds networks, but not the state of a run of this project: start from "
+                "its networks with --pretrained_path, under another --exp_name"
+            )
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"{path} was written with {state['steps_per_epoch']} batches an epoch, now there "
+                f"are {self.steps_per_epoch}: resume with the same list, --batch_size and number "
+                "of processes"
+            )
+        self.epoch, self.batch = state["epoch"], state["batch_idx"]
+        self.step = state["step_in_total"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["lr_scheduler"])
+        own = state["sums"][self.world.rank]
+        self.sums = {name: torch.tensor(s, device=self.world.device) for name, s in own.items()}
+
+
+class Clock:
+    """Time spent waiting for data and time in all, per batch since it was made."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._data = self._total = 0.0
+        self._batches = 0
+
+    def _lap(self) -> float:
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last
+
+    def data_is_here(self) -> None:
+        """A batch has arrived."""
+        self._data += self._lap()
+
+    def step_is_done(self) -> None:
+        """Its step is done (on CUDA: queued; the queue fills up, so the totals come out right)."""
+        self._total += self._lap()
+        self._batches += 1
+
+    @property
+    def data_time(self) -> float:
+        """Seconds a batch waited for."""
+        return self._data / self._batches
+
+    @property
+    def batch_time(self) -> float:
+        """Seconds a batch took, waiting included."""
+        return (self._data + self._total) / self._batches
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time spent waiting for data."""
+        return self._data / (self._data + self._total)
+
