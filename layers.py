@@ -22,7 +22,7 @@ def disp_to_depth(disp: Tensor, min_depth: float, max_depth: float) -> tuple[Ten
 
 
 def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
-    """Rodrigues' formula. axis_angle: (..., 3), its norm the angle in radians; returns (..., 3, 3)."""
+    """Rodrigues' formula. axis_angle: (..., 3), its norm the angle in radians. (..., 3, 3)."""
     angle = axis_angle.norm(dim=-1, keepdim=True)
     x, y, z = (axis_angle / (angle + 1e-7)).unbind(-1)
     zero = torch.zeros_like(x)
@@ -93,7 +93,7 @@ def sample_at_pixels(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def mean_3x3(images: Tensor) -> Tensor:
-    """Mean over each pixel's 3x3 neighbourhood, borders reflected. images: (..., H, W), same out."""
+    """Mean over each pixel's 3x3 window, borders reflected. images: (..., C, H, W), same out."""
     padded = F.pad(images.flatten(0, -4), (1, 1, 1, 1), mode="reflect")
     return F.avg_pool2d(padded, 3, 1).view_as(images)
 

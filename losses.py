@@ -249,7 +249,7 @@ class CropOverlay:
 
     @staticmethod
     def _span(size: int, start: Tensor, resized: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-        """Along one axis: each pixel's index within the box (B, size), and the box's size (B, 1)."""
+        """Along one axis: each pixel's index in the box (B, size), and the box's size (B, 1)."""
         first = torch.round(size * start / (resized - 1))
         index = torch.arange(size, device=start.device, dtype=start.dtype) - first[:, None]
         return index, torch.round(size / ratio)[:, None]

@@ -381,7 +381,7 @@ def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentG
 def predict_image_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of test_simple.py."""
     parser = Parser("Predict the depth of one picture, or of a folder of them, in colours.")
-    group = _add_pictures(parser, "a picture or a folder", "folder of the results (default: beside)")
+    group = _add_pictures(parser, "a picture or a folder", "folder of results (default: beside)")
     group.add_argument(
         "--save_npy",
         action="store_true",

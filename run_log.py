@@ -1,4 +1,4 @@
-"""What a run leaves in its folder for people: log, options, code version, curves and metrics.csv."""
+"""What a run leaves in its folder for people: log, options, code version, curves, metrics."""
 
 from __future__ import annotations
 

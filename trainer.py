@@ -32,7 +32,7 @@ from networks import (
 from optimisation import build_optimizer, build_scheduler, clip_gradients
 from run_log import RunLog
 from training_step import TrainingStep
-from utils import UserError, format_duration, seed_everything
+from utils import UserError, format_duration
 
 PICTURES_SHOWN = 4  # of a batch, in TensorBoard
 
@@ -51,7 +51,7 @@ class Trainer:
         self.folder = Path(opt.log_dir) / opt.exp_name
         self.checkpoint_path = self.folder / "ckpt.pth"
         resumed = self._find_checkpoint()
-        seed_everything(opt.seed)  # the same initial weights on every rank
+        torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
         self.benchmarks = [] if opt.no_eval else self._find_benchmarks()
         self._build_networks()

@@ -177,7 +177,7 @@ class TrainingStep(nn.Module):
         return torch.stack([motions[frame] for frame in self.frame_ids[1:]], 1)
 
     def _pair_motion(self, images: Mapping[int, Tensor], frame: int) -> Tensor:
-        """The pose network sees a pair in temporal order; a source before the target is inverted."""
+        """The pose network sees a pair in temporal order; inverted for a source before."""
         pair = [images[min(frame, 0)], images[max(frame, 0)]]
         axis_angle, translation = self.pose_network(pair)
         return transformation_from_parameters(

@@ -1,11 +1,10 @@
-"""Small helpers without a subject of their own: bad-input errors, whole-or-absent files, logs, seeds."""
+"""Small helpers without a subject of their own: bad-input errors, whole-or-absent files, logs."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,7 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in few words: an OSError without its number and path, else its first line."""
+    """What went wrong, in few words: an OSError without number and path, else the first line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [type(error).__name__])[0]
@@ -110,13 +109,3 @@ def setup_logging(log_file: str | Path | None = None, is_main: bool = True) -> l
     for handler in handlers:
         logger.addHandler(handler)
     return logger
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators (torch's on every device)."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Golden values measured by running the published implementation (tests/golden/README.md).
 
-They are read from the folder in PARITY_GOLDENS, by default the copy under tests/golden: any other set
-of the same format (other sizes, seeds and weights) must pass too.
+They are read from the folder in PARITY_GOLDENS, by default the copy under tests/golden: any other
+set of the same format (other sizes, seeds and weights) must pass too.
 """
 
 from __future__ import annotations

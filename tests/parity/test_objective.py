@@ -65,7 +65,10 @@ class Run:
         optimizer = torch.optim.AdamW(self.step.parameters(), lr=1e-4, weight_decay=0.01)
         optimizer.step()
         self.moved = {
-            part: _norm(p.detach() - q for p, q in zip(module.parameters(), before[part], strict=True))
+            part: _norm(
+                after.detach() - start
+                for after, start in zip(module.parameters(), before[part], strict=True)
+            )
             for part, module in self.step.parts().items()
         }
 

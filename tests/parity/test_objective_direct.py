@@ -1,4 +1,4 @@
-"""The objective without networks: given disparities and poses, every recorded case with gradients."""
+"""The objective without networks: given disparities and poses, every case with gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from view_synthesis import crop_camera, crop_motion
 
 GOLDENS = Path(os.environ.get("PARITY_GOLDENS", Path(__file__).parents[1] / "golden"))
 CASES = sorted(json.loads((GOLDENS / "objective_direct.json").read_text())["cases"])
-LOSS_NAMES = {"full": "loss_base_ori", "local": "loss_base_local", "reshuffled": "loss_base_reshuffle"}
+LOSS_NAMES = {
+    "full": "loss_base_ori",
+    "local": "loss_base_local",
+    "reshuffled": "loss_base_reshuffle",
+}
 
 
 class Run:
