@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from optimisation import build_optimizer, build_scheduler, clip_gradients
 from run_log import RunLog
 from training_step import TrainingStep
 from utils import UserError, format_duration
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 PICTURES_SHOWN = 4  # of a batch, in TensorBoard
 

@@ -1,0 +1,176 @@
+"""Who may import whom: the table is the plan of the house, the tests keep to it.
+
+A file imports only from lower floors; a package may import itself; nothing imports a script.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_OURS_TO_PLACE = {"tests"}
+
+
+class Room(NamedTuple):
+    """A file or package: the floor it stands on, what it owns, and what it must do without.
+
+    only: the files of ours that it may import, where not every lower floor is open to it.
+    never: what it must do without, of others' packages (at run time: types may be named) and of
+    ours (through other files of ours neither).
+    """
+
+    floor: int
+    owns: str
+    only: set[str] | None = None
+    never: frozenset[str] = frozenset()
+
+
+def never(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+HOUSE = {
+    # Scripts: arguments in, files or tables out.
+    "train": Room(6, "options, process group, one training run"),
+    "evaluate_depth": Room(6, "checkpoint to tables", never=never("trainer", "losses")),
+    "test_simple": Room(6, "pictures to coloured depth", never=never("trainer", "losses")),
+    "test_video": Room(6, "frames to a GIF", never=never("trainer", "losses")),
+    "export_gt_depth": Room(
+        6, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
+    ),
+    "render_demo": Room(
+        6, "streets in the KITTI layout", never=never("networks", "losses", "trainer", "torch")
+    ),
+    "demo_summary": Room(
+        6, "the demo's table and picture", never=never("trainer", "losses", "rendering")
+    ),
+    # The run.
+    "trainer": Room(
+        5, "the parts assembled, epochs, when to save", never=never("argparse", "options")
+    ),
+    # From a batch to its loss; stands between the objective and the run.
+    "training_step": Room(
+        4, "views and motions of a batch, through the networks to the objective",
+        never=never("options", "evaluation"),
+    ),
+    # What a number means.
+    "losses": Room(
+        3, "loss terms, auto-mask, weighted sum", never=never("networks", "datasets", "options")
+    ),
+    "evaluation": Room(
+        3, "protocols, masks, scaling, metrics, tables",
+        never=never("networks", "datasets", "losses", "options"),
+    ),
+    "inference": Room(
+        3, "a depth network: load, resize, predict, colour",
+        never=never("losses", "evaluation", "options"),
+    ),
+    # The parts.
+    "view_synthesis": Room(
+        2, "depth, motion, camera to a warped view; the camera of a crop",
+        never=never("networks", "datasets"),
+    ),
+    "networks": Room(2, "encoders, decoders, build_*", only={"layers", "utils"}),
+    "datasets": Room(
+        2, "files to samples, lists, order of samples", never=never("networks", "options")
+    ),
+    "checkpoint": Room(2, "whole files, strict loading", never=never("networks", "options")),
+    # Small pieces.
+    "layers": Room(1, "differentiable pieces: SSIM, cameras, motions", only=set()),
+    "augmentations": Room(1, "augmentations: drawn, applied, undone", only=set()),
+    "optimisation": Room(1, "optimisers and schedules", only=set()),
+    "kitti_utils": Room(
+        1, "calibration and laser scans to depth, in NumPy", only={"utils"}, never=never("torch")
+    ),
+    "ground_truth": Room(1, "archives of depth maps, read safely", only={"utils"}),
+    "run_log": Room(1, "the folder of a run: log, curves, table, code", only={"utils"}),
+    "rendering": Room(1, "scenes to pictures, depth and scans, in NumPy", only=set(),
+                      never=never("torch")),
+    # The ground.
+    "options": Room(0, "command lines", only=set(), never=never("torch", "numpy")),
+    "distributed": Room(0, "where a process stands among others", only=set()),
+    "utils": Room(0, "errors, whole-or-absent files, logs, seeds", only=set()),
+}  # fmt: skip
+
+
+def files_of(name: str) -> list[Path]:
+    """The Python files of a top-level module or package of ours."""
+    module = ROOT / f"{name}.py"
+    return [module] if module.is_file() else sorted((ROOT / name).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """(top-level name, line) of every import in a file, inside functions too.
+
+    Under `if TYPE_CHECKING:` only those of ours count.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    for_types = {
+        child
+        for node in blocks if ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in node.body
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:  # relative: within the package
+            names = [node.module]
+        for top in (name.partition(".")[0] for name in names):
+            if top in HOUSE or node not in for_types:
+                yield top, node.lineno
+
+
+def reached_from(name: str) -> set[str]:
+    """Files of ours that importing `name` can load, itself included."""
+    found, waiting = {name}, [name]
+    while waiting:
+        for path in files_of(waiting.pop()):
+            new = {top for top, _ in imports_of(path)} & HOUSE.keys() - found
+            found |= new
+            waiting += new
+    return found
+
+
+def ours() -> set[str]:
+    """Every module and package at the top level."""
+    modules = {path.stem for path in ROOT.glob("*.py")}
+    packages = {path.parent.name for path in ROOT.glob("[!.]*/*.py")}
+    return (modules | packages) - NOT_OURS_TO_PLACE
+
+
+def test_every_file_has_its_room():
+    assert ours() == HOUSE.keys(), "place new files in HOUSE, and take out what is gone"
+
+
+@pytest.mark.parametrize("name", HOUSE)
+def test_imports_point_down(name: str):
+    room, wrong = HOUSE[name], []
+    for path in files_of(name):
+        for top, line in imports_of(path):
+            above = top in HOUSE and top != name and HOUSE[top].floor >= room.floor
+            closed = top in HOUSE and top != name and room.only is not None and top not in room.only
+            if above or closed or top in room.never | NOT_OURS_TO_PLACE:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {top}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", [name for name, room in HOUSE.items() if room.never])
+def test_nothing_forbidden_comes_in_by_the_back_door(name: str):
+    assert not reached_from(name) & HOUSE[name].never
+
+
+def test_which_imports_are_seen(tmp_path: Path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import os.path\n"
+        "if TYPE_CHECKING:\n    import torch\n    from losses import Terms\n"
+        "def f():\n    from networks.hrnet_encoder import x\n    from . import y\n"
+    )
+    assert sorted(imports_of(path)) == [("losses", 4), ("networks", 6), ("os", 1)]

@@ -1,0 +1,368 @@
+"""Command lines: published names and defaults, every flag read, bad values in one sentence."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import options
+from tests.test_floors import HOUSE, ROOT, files_of, reached_from
+
+
+class Script(NamedTuple):
+    """A script's parser, and the least that it asks for."""
+
+    parse: Callable[[list[str]], Namespace]
+    required: list[str]
+
+
+MODEL = ["--pretrained_path", "ckpt.pth"]
+SCRIPTS = {
+    "train": Script(options.train_options, ["--data_path", "kitti"]),
+    "evaluate_depth": Script(options.evaluate_options, [*MODEL, "--kitti_path", "kitti"]),
+    "test_simple": Script(options.predict_image_options, [*MODEL, "--image_path", "a.png"]),
+    "test_video": Script(options.predict_video_options, [*MODEL, "--image_path", "frames"]),
+    "export_gt_depth": Script(
+        options.export_gt_options, ["--data_path", "kitti", "--split", "eigen"]
+    ),
+    "render_demo": Script(options.render_options, ["--out", "streets"]),
+    "demo_summary": Script(
+        options.demo_summary_options, ["--data_path", "streets", "--run", "run", "--output", "out"]
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def parsed(script: str, *arguments: str) -> dict[str, object]:
+    """The options of a script as a dict; the required ones come first, so arguments win."""
+    return vars(SCRIPTS[script].parse([*SCRIPTS[script].required, *arguments]))
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+def test_every_script_is_here():
+    assert SCRIPTS.keys() == {name for name, room in HOUSE.items() if room.floor == 6}
+
+
+# ---- every flag is read ----------------------------------------------------------------------
+
+
+def reads(path: Path) -> Iterator[str]:
+    """Names read from `opt` (or `self.opt`, ...) in a file.
+
+    `getattr(opt, key)` reads the names that stand as strings in the same function.
+    """
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and _is_options(node.value):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef) and any(map(_is_getattr, ast.walk(node))):
+            yield from (
+                each.value
+                for each in ast.walk(node)
+                if isinstance(each, ast.Constant) and isinstance(each.value, str)
+            )
+
+
+def _is_options(node: ast.AST) -> bool:
+    name = getattr(node, "attr", None) or getattr(node, "id", None)
+    return name == "opt"
+
+
+def _is_getattr(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and (
+        _is_options(node.args[0])
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_that_parses_is_read(script: str):
+    reached = reached_from(script) - {"options"}
+    read = {name for module in reached for path in files_of(module) for name in reads(path)}
+    assert parsed(script).keys() - read == set()
+
+
+def test_a_flag_that_is_only_saved_is_not_read(tmp_path: Path):
+    path = tmp_path / "module.py"
+    path.write_text("def f(opt):\n    save(vars(opt))\n    return opt.height, self.opt.width\n")
+    assert set(reads(path)) == {"height", "width"}
+
+
+# ---- help ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_answers_without_heavy_imports(script: str):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{script}.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path('{script}.py', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'numpy', 'matplotlib', 'PIL', 'timm'} & set(sys.modules)\n"
+        "    print('ended with', end.code or 0, sorted(heavy), file=sys.stderr)\n"
+    )
+    run = run_python("-c", code)
+    assert run.stdout.startswith("usage: ")
+    assert run.stderr == "ended with 0 []\n"
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate_depth", "test_simple", "test_video"])
+def test_help_is_grouped(script: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        SCRIPTS[script].parse(["--help"])
+    _, _, sections = capsys.readouterr().out.partition("\noptions:\n")
+    ungrouped, *groups = sections.split("\n\n")
+    assert re.findall(r"^ +(-\S+)", ungrouped, re.MULTILINE) == ["-h,"]
+    assert len(groups) >= 2
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_tells_defaults_and_explains_every_flag(
+    script: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        SCRIPTS[script].parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name, value in parsed(script).items():
+        assert f"--{name}" in text
+        if isinstance(value, (int, float, list)) and not isinstance(value, bool):
+            assert f"(default: {value})" in text, name
+
+
+# ---- published names and defaults ------------------------------------------------------------
+
+# As users' scripts have them; a published flag keeps its name, default and meaning.
+TRAIN_DEFAULTS = {
+    "local_rank": 0,
+    "log_dir": str(Path("~/tmp").expanduser()),
+    "exp_name": "mdp",
+    "dataset": "kitti",
+    "split": "eigen_zhou",
+    "jpg": False,
+    "height": 192,
+    "width": 640,
+    "frame_ids": [0, -1, 1],
+    "use_stereo": False,
+    "num_workers": 12,
+    "backbone": "hrnet",
+    "num_layers": 18,
+    "weights_init": "pretrained",
+    "pose_model_input": "pairs",
+    "pretrained_path": None,
+    "models_to_load": ["encoder", "depth", "pose_encoder", "pose"],
+    "use_local_crop": False,
+    "use_patch_reshuffle": False,
+    "num_scales": 1,
+    "disparity_smoothness": 1e-3,
+    "min_depth": 0.1,
+    "max_depth": 100.0,
+    "v1_multiscale": False,
+    "avg_reprojection": False,
+    "disable_automasking": False,
+    "predictive_mask": False,
+    "no_ssim": False,
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "weight_decay": 0.01,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "momentum": 0.9,
+    "clip_grad": -1,
+    "lr_sche_type": "step",
+    "decay_step": [15],
+    "decay_rate": 0.1,
+    "eta_min": 5e-6,
+    "warm_up": 0.0,
+    "batch_size": 12,
+    "num_epochs": 20,
+    "seed": 1234,
+    "resume": False,
+    "log_frequency": 250,
+    "save_frequency": 500,
+    "no_cuda": False,
+    "eval_split": ["eigen"],
+    "no_eval": False,
+    "post_process": False,
+}
+DEFAULTS = {
+    "train": TRAIN_DEFAULTS,
+    "evaluate_depth": {
+        "batch_size": 4,
+        "num_workers": 12,
+        "post_process": False,
+        "use_stereo": False,
+    },
+    "test_simple": {"ext": "png", "no_cuda": False, "save_npy": False},
+    "test_video": {"ext": "png", "no_cuda": False},
+}
+
+
+@pytest.mark.parametrize("script", DEFAULTS)
+def test_published_defaults_hold(script: str):
+    found = parsed(script)
+    assert {name: found.get(name, "no such flag") for name in DEFAULTS[script]} == DEFAULTS[script]
+
+
+@pytest.mark.parametrize("script", ["evaluate_depth", "test_simple", "test_video"])
+def test_a_checkpoint_is_asked_before_defaults(script: str):
+    names = ("backbone", "num_layers", "height", "width", "min_depth", "max_depth")
+    assert {parsed(script)[name] for name in names} == {None}
+
+
+@pytest.mark.parametrize("spelling", ["--local_rank", "--local-rank"])
+def test_both_spellings_of_local_rank(spelling: str):
+    assert parsed("train", f"{spelling}=1")["local_rank"] == 1
+    assert parsed("train", spelling, "1")["local_rank"] == 1
+
+
+def test_published_process_flags_are_accepted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    parsed("train", "--global_rank", "1", "--world_size", "2")
+
+
+def test_the_kitti_recipe_is_the_published_one(tmp_path: Path):
+    """run_kitti.sh hands torchrun what the authors trained with."""
+    bash = shutil.which("bash")
+    torchrun = tmp_path / "torchrun"
+    torchrun.write_text(f"#!{bash}\nprintf '%s\\n' \"$@\"\n")
+    torchrun.chmod(0o755)
+    run = subprocess.run(
+        [bash, str(ROOT / "run_kitti.sh"), "--seed", "7"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "DATA": "/data/kitti raw", "HOME": str(tmp_path)},
+    )
+    arguments = run.stdout.splitlines()
+    script = arguments.index(str(ROOT / "train.py"))
+    assert "--nproc_per_node=2" in arguments[:script]
+    opt = vars(options.train_options(arguments[script + 1 :]))
+    recipe = TRAIN_DEFAULTS | {
+        "data_path": "/data/kitti raw",
+        "batch_size": 10,
+        "resume": True,
+        "use_local_crop": True,
+        "use_patch_reshuffle": True,
+        "log_frequency": 400,
+        "save_frequency": 400,
+        "seed": 7,
+    }
+    free = {"log_dir", "exp_name", "num_workers", "eval_split"}
+    assert {name: opt[name] for name in recipe.keys() - free} == {
+        name: value for name, value in recipe.items() if name not in free
+    }
+
+
+# ---- bad values ------------------------------------------------------------------------------
+
+# script, arguments beside the required ones, what the sentence must name
+BAD = [
+    ("train", "--height 100", "100"),
+    ("train", "--width 0", "0"),
+    ("train", "--height -32", "-32"),
+    ("train", "--height many", "many"),
+    ("train", "--backbone vgg", "vgg"),
+    ("train", "--num_layers 19", "19"),
+    ("train", "--backbone resnet --num_layers 48", "48"),
+    ("train", "--weights_init imagenet", "imagenet"),
+    ("train", "--pose_model_input triples", "triples"),
+    ("train", "--models_to_load depths", "depths"),
+    ("train", "--dataset moon", "moon"),
+    ("train", "--frame_ids 1 0", "[1, 0]"),
+    ("train", "--frame_ids 0 1 1", "[0, 1, 1]"),
+    ("train", "--frame_ids 0", "--use_stereo"),
+    ("train", "--frame_ids 0 half", "half"),
+    ("train", "--num_workers -1", "-1"),
+    ("train", "--num_scales 5", "5"),
+    ("train", "--num_scales 0", "0"),
+    ("train", "--disparity_smoothness -0.5", "-0.5"),
+    ("train", "--min_depth 0", "0"),
+    ("train", "--min_depth 5 --max_depth 5", "5"),
+    ("train", "--max_depth nan", "nan"),
+    ("train", "--predictive_mask", "--disable_automasking"),
+    ("train", "--optimizer rmsprop", "rmsprop"),
+    ("train", "--learning_rate 0", "0"),
+    ("train", "--learning_rate nan", "nan"),
+    ("train", "--learning_rate inf", "inf"),
+    ("train", "--weight_decay -1", "-1"),
+    ("train", "--beta1 1.5", "1.5"),
+    ("train", "--clip_grad -2", "-2"),
+    ("train", "--clip_grad 0", "0"),
+    ("train", "--clip_grad nan", "nan"),
+    ("train", "--lr_sche_type linear", "linear"),
+    ("train", "--decay_step 0", "0"),
+    ("train", "--decay_step 15.5", "15.5"),
+    ("train", "--decay_rate 0", "0"),
+    ("train", "--warm_up 2", "2"),
+    ("train", "--batch_size 0", "0"),
+    ("train", "--num_epochs 0", "0"),
+    ("train", "--num_epochs 1.5", "1.5"),
+    ("train", "--seed -1", "-1"),
+    ("train", "--log_frequency 0", "0"),
+    ("train", "--save_frequency 0", "0"),
+    ("train", "--exp_name ../other", "../other"),
+    ("train", "--exp_name /abs", "/abs"),
+    ("train", "--local_rank -1", "-1"),
+    ("train", "--world_size 0", "0"),
+    ("train", "--resize_convention nearest", "nearest"),
+    ("train", "--heigth 96", "--heigth"),
+    ("train", "--heigh 96", "--heigh"),  # no guessing of abbreviations
+    ("train", "--height", "--height"),
+    ("evaluate_depth", "--batch_size 0", "0"),
+    ("evaluate_depth", "--height 100", "100"),
+    ("evaluate_depth", "--backbone hrnet --num_layers 50", "50"),
+    ("evaluate_depth", "--min_depth 2 --max_depth 1", "2"),
+    ("test_simple", "--width 33", "33"),
+    ("test_simple", "--image", "--image"),
+    ("test_video", "--save_npy", "--save_npy"),
+    ("test_video", "--num_layers none", "none"),
+    ("export_gt_depth", "--num_workers 0", "0"),
+    ("render_demo", "--streets 0", "0"),
+    ("render_demo", "--seed -3", "-3"),
+    ("demo_summary", "--train soon", "soon"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "named"), BAD, ids=[" ".join(b[:2]) for b in BAD])
+def test_a_bad_value_is_one_sentence(
+    script: str, arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as end:
+        parsed(script, *arguments.split())
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]+\n", err)
+    assert named in err.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_missing_argument_is_one_sentence(script: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        SCRIPTS[script].parse([])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*" + SCRIPTS[script].required[0] + r"[^\n]*\n", err)
+
+
+def test_a_bad_value_ends_the_script_itself():
+    run = run_python("train.py", "--data_path", "kitti", "--height", "100")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*100[^\n]*\n", run.stderr)
