@@ -15,7 +15,14 @@ from typing import NoReturn
 # What `networks.build_depth_network` can build: depths of a ResNet, widths of an HRNet.
 BACKBONES = {"resnet": (18, 34, 50, 101, 152), "hrnet": (18, 32, 48, 64), "hrnet_small": (18,)}
 NETWORK_PARTS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask")
-DATASETS = ("kitti",)
+# What can be trained on, and the list it has unless --split names another ("": its only one).
+DATASETS = {
+    "kitti": "eigen_zhou",
+    "kitti_odom": "odom",
+    "kitti_depth": "eigen_zhou",
+    "nyuv2": "",
+    "cityscapes": "",
+}
 SIZE_STEP = 32  # the coarsest feature map is 1/32 of the input
 
 
@@ -115,15 +122,23 @@ def _add_no_cuda(group: argparse._ArgumentGroup) -> None:
 
 def _add_train_data(parser: Parser) -> None:
     group = parser.add_argument_group("data and files")
-    group.add_argument("--data_path", required=True, help="root folder of the data set")
+    group.add_argument(
+        "--data_path",
+        required=True,
+        help="root folder of the data set (of Cityscapes: the raw one, for testing)",
+    )
+    group.add_argument(
+        "--data_path_pre", help="Cityscapes: folder of the triplets that prepare_cityscapes.py made"
+    )
     group.add_argument("--log_dir", default="~/tmp", help="folder of all runs")
     group.add_argument("--exp_name", default="mdp", help="the run lives in LOG_DIR/EXP_NAME")
-    group.add_argument("--dataset", choices=DATASETS, default="kitti", help="layout of the data")
+    group.add_argument(
+        "--dataset", choices=tuple(DATASETS), default="kitti", help="layout of the data"
+    )
     group.add_argument(
         "--split",
-        default="eigen_zhou",
-        help="a published training list (eigen_zhou, eigen_full, benchmark) or a folder with "
-        "train_files.txt",
+        help="a published training list of KITTI (eigen_zhou, the default; eigen_full, benchmark; "
+        "odom, the default of kitti_odom) or a folder with train_files.txt",
     )
     group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
     group.add_argument("--height", type=_size, default=192, help="network input, multiple of 32")
@@ -299,15 +314,30 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error("--frame_ids 0 alone leaves no source frame: add some, or --use_stereo")
     if opt.predictive_mask and not opt.disable_automasking:
         parser.error("--predictive_mask replaces the auto-mask: add --disable_automasking")
-    if opt.clip_grad <= 0 and opt.clip_grad != -1:
+    if not opt.clip_grad > 0 and opt.clip_grad != -1:
         parser.error(f"--clip_grad must be above 0, or -1 for none, got {opt.clip_grad:g}")
     name = PurePath(opt.exp_name)
     if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in opt.exp_name:
         parser.error(
             f"--exp_name must be a folder name within --log_dir, got {opt.exp_name!r}"
         )
+    _check_data(parser, opt)
     opt.decay_step = sorted(opt.decay_step)
     opt.log_dir = str(Path(opt.log_dir).expanduser())
+
+
+def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
+    if opt.split is None:
+        opt.split = DATASETS[opt.dataset]
+    if (opt.dataset == "cityscapes") != (opt.data_path_pre is not None):
+        parser.error(
+            "--data_path_pre, the folder of prepare_cityscapes.py, goes with --dataset cityscapes "
+            f"and with no other, got --dataset {opt.dataset} --data_path_pre {opt.data_path_pre}"
+        )
+    if not opt.dataset.startswith("kitti"):
+        for flag in ("jpg", "use_stereo"):
+            if getattr(opt, flag):
+                parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
 
 
 def _check_backbone(parser: Parser, opt: argparse.Namespace) -> None:
@@ -424,3 +454,39 @@ def render_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=_count, default=416, help="of the pictures")
     parser.add_argument("--seed", type=_index, default=0, help="of streets and drives")
     return parser.parse_args(argv)
+
+
+def demo_summary_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of demo_summary.py, which run_demo.sh calls."""
+    parser = Parser("Compare the demo's trained network with three baselines.")
+    parser.add_argument("--data_path", required=True, help="folder of render_demo.py")
+    parser.add_argument("--run", required=True, help="folder of the training run")
+    parser.add_argument("--output", required=True, help="folder of summary.json and demo.png")
+    parser.add_argument("--quick", action="store_true", help="do not judge what was learned")
+    for part in ("install", "render", "train"):
+        parser.add_argument(f"--{part}", type=_weight, default=0.0, help=f"seconds of {part}")
+    return parser.parse_args(argv)
+
+
+def prepare_cityscapes_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of prepare_cityscapes.py."""
+    parser = Parser("Make the triplets of frames that --dataset cityscapes trains on.")
+    parser.add_argument(
+        "--dataset_dir", required=True, help="folder of leftImg8bit_sequence/ and camera/"
+    )
+    parser.add_argument("--dump_root", required=True, help="folder of the triplets")
+    parser.add_argument("--seq_length", type=_count, default=3, help="frames of each; 3 is made")
+    parser.add_argument(
+        "--img_height",
+        type=_count,
+        default=128,
+        help="of a frame before its lower quarter is cut off; training needs 512",
+    )
+    parser.add_argument(
+        "--img_width", type=_count, default=416, help="of a frame; training needs 1024"
+    )
+    parser.add_argument("--num_threads", type=_count, default=4, help="processes")
+    opt = parser.parse_args(argv)
+    if opt.seq_length != 3:
+        parser.error(f"--seq_length must be 3, a frame and its neighbours, got {opt.seq_length}")
+    return opt

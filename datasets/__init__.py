@@ -13,15 +13,38 @@ if TYPE_CHECKING:
 
 
 def build_dataset(
-    name: str, data_path: str | Path, lines: Sequence[str], height: int, width: int, **options: Any
+    name: str,
+    data_path: str | Path,
+    lines: Sequence[str],
+    height: int,
+    width: int,
+    frame_ids: Sequence[int | str] = (0, -1, 1),
+    *,
+    is_train: bool = False,
+    **options: Any,
 ) -> MonoDataset:
-    """The data set `name` ("kitti") over the lines of a list; options: as `MonoDataset` takes.
+    """The data set `name` over the lines of a list; options: as `MonoDataset` takes.
 
-    Raises UserError for an unknown name, a malformed line and missing files.
+    Cityscapes and NYUv2 are laid out in one way for training and in another for testing, and
+    Make3D is for testing alone. Raises UserError for an unknown name, a malformed line and missing
+    files.
     """
-    from datasets.kitti_dataset import KITTIRawDataset
+    from datasets.cityscapes_dataset import CityscapesDataset, CityscapesTestDataset
+    from datasets.kitti_dataset import KITTIDepthDataset, KITTIOdometryDataset, KITTIRawDataset
+    from datasets.make3d_dataset import Make3DDataset
+    from datasets.nyuv2_dataset import NYUv2Dataset, NYUv2TestDataset
 
-    registry = {"kitti": KITTIRawDataset}
+    registry = {
+        "kitti": KITTIRawDataset,
+        "kitti_depth": KITTIDepthDataset,
+        "kitti_odom": KITTIOdometryDataset,
+    }
+    if is_train:
+        registry |= {"cityscapes": CityscapesDataset, "nyuv2": NYUv2Dataset}
+    else:
+        registry |= {"cityscapes": CityscapesTestDataset, "nyuv2": NYUv2TestDataset,
+                     "make3d": Make3DDataset}
     if name not in registry:
-        raise UserError(f"unknown data set {name!r}: choose {', '.join(registry)}")
-    return registry[name](data_path, lines, height, width, **options)
+        purpose = "train" if is_train else "test"
+        raise UserError(f"unknown data set {name!r}: choose {', '.join(registry)} to {purpose} on")
+    return registry[name](data_path, lines, height, width, frame_ids, is_train=is_train, **options)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from datasets.files import DepthMaps
 from datasets.mono_dataset import MonoDataset
 from datasets.splits import LINE_FORMATS
+from kitti_utils import read_depth_png
 
 # fx, fy, cx, cy as fractions of the size. Drives differ from it by a few pixels at most.
 NOMINAL_INTRINSICS = (0.58, 1.92, 0.5, 0.5)
@@ -24,9 +26,11 @@ class KITTIRef(NamedTuple):
 class KITTIDataset(MonoDataset):
     """What all KITTI layouts share; a layout adds `image_path`."""
 
+    LINES = LINE_FORMATS["kitti"]
+
     def parse(self, line: str) -> KITTIRef:
         """`FOLDER FRAME [SIDE]`, left where no side is given. Raises UserError."""
-        found = LINE_FORMATS["kitti"].match(line, "in the split")
+        found = self.LINES.match(line, "in the split")
         return KITTIRef(found["folder"], int(found["frame"]), found["side"] or "l")
 
     def intrinsics(self, ref: KITTIRef) -> tuple[float, float, float, float]:  # noqa: ARG002
@@ -50,3 +54,27 @@ class KITTIRawDataset(KITTIDataset):
         camera, number = self.locate(ref, frame)
         name = f"{number:010d}{self.extension}"
         return f"{self.data_path}/{ref.folder}/image_{camera:02d}/data/{name}"
+
+
+class KITTIDepthDataset(KITTIRawDataset):
+    """KITTI raw with the improved ground truth, accumulated over scans, inside each drive."""
+
+    def ground_truth(self) -> DepthMaps:
+        """`.../proj_depth/groundtruth/image_02/NNNNNNNNNN.png`, 16 bits, metres times 256."""
+        return DepthMaps((self._depth_path(ref) for ref in self.refs), read_depth_png)
+
+    def _depth_path(self, ref: KITTIRef) -> str:
+        camera, number = self.locate(ref, 0)
+        folder = f"{self.data_path}/{ref.folder}/proj_depth/groundtruth/image_{camera:02d}"
+        return f"{folder}/{number:010d}.png"
+
+
+class KITTIOdometryDataset(KITTIDataset):
+    """`sequences/NN/image_2/NNNNNN.png`."""
+
+    LINES = LINE_FORMATS["kitti_odom"]
+
+    def image_path(self, ref: KITTIRef, frame: int | str) -> str:
+        camera, number = self.locate(ref, frame)
+        name = f"{number:06d}{self.extension}"
+        return f"{self.data_path}/sequences/{int(ref.folder):02d}/image_{camera}/{name}"

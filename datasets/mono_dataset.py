@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from augmentations import Augmentation, CropBox, draw_augmentation
+from datasets.files import DepthMaps, FileIndex, load_rgb, require_folder, some_of
 from datasets.keys import FrameKey, SampleIndex
-from utils import UserError, reason
+from utils import UserError
 
 Sample = dict[FrameKey | str, Tensor]
 Pictures = dict[int | str, Image.Image]
@@ -32,7 +30,7 @@ class MonoDataset(Dataset[Sample]):
     * `FrameKey("color", frame, scale)`: uint8 (3, H / 2**scale, W / 2**scale). Scale 0 of every
       frame; further scales of the target (of all frames with `pyramid_of_sources`).
     * `FrameKey("color_local", frame, scale)`: alike, the resized crop.
-    * `K`, `inv_K`: float32 (4, 4), in pixels of scale 0.
+    * `K`, `inv_K`: float32 (4, 4), in pixels of scale 0, where the camera is known.
     * `crop`: float64 (5,), ratio, resized height, resized width, y0, x0 (`CropBox`).
     * `cut`: int64 (2,), height, width (`Cut`), of a reshuffle that is left to the device.
     * `jitter`: float32 (8,) (`Augmentation`), a colour change that is left to the device.
@@ -42,9 +40,12 @@ class MonoDataset(Dataset[Sample]):
     Training alone has crops, cuts, jitter and scales above 0. The augmentation depends on (seed,
     epoch, index) and nothing else: not on the worker, nor on what was read before.
 
-    A data set states what differs: `parse`, `image_path` and `intrinsics`; `stereo_offset` where
-    there is a partner; `load_image` or `load_frames` where a frame is more than an image file.
+    A data set states what differs: `parse`, `image_path` and `intrinsics`; `FRAMES` where not every
+    neighbour exists; `stereo_offset` where there is a partner; `load_image` or `load_frames` where
+    a frame is more than an image file, `needed_files` where a sample is; `ground_truth`.
     """
+
+    FRAMES: tuple[int, ...] | None = None  # neighbours that a line has; None: any may be there
 
     def __init__(
         self,
@@ -79,8 +80,7 @@ class MonoDataset(Dataset[Sample]):
         self.pyramid_of_sources = pyramid_of_sources
         self.lines = list(lines)
         self.refs = [self.parse(line) for line in self.lines]
-        if "s" in self.frame_ids:
-            self.stereo_offset(self.refs[0])
+        self.check_frames()
         self.check_files()
 
     # ---- what a data set states ------------------------------------------------------------
@@ -93,8 +93,8 @@ class MonoDataset(Dataset[Sample]):
         """The file of a frame, as an absolute or working path."""
         raise NotImplementedError
 
-    def intrinsics(self, ref: Any) -> tuple[float, float, float, float]:
-        """fx, fy, cx, cy as fractions of the width, height, width, height."""
+    def intrinsics(self, ref: Any) -> tuple[float, float, float, float] | None:
+        """fx, fy, cx, cy as fractions of the width, height, width, height; None: unknown."""
         raise NotImplementedError
 
     def stereo_offset(self, ref: Any) -> float:  # noqa: ARG002
@@ -109,32 +109,48 @@ class MonoDataset(Dataset[Sample]):
         """A file as RGB. Raises UserError naming a file that is missing or no image."""
         return load_rgb(path)
 
+    def needed_files(self, ref: Any) -> Iterator[tuple[str, str]]:
+        """What it is, in words, and path of every file that a sample is read from."""
+        return ((f"frame {frame}", self.image_path(ref, frame)) for frame in self.frame_ids)
+
+    def ground_truth(self) -> DepthMaps:
+        """True depth of every line, cut as the picture is. Raises UserError if files are missing,
+        and where the layout holds none."""
+        raise UserError(f"{type(self).__name__} has no ground truth beside its pictures")
+
     # ---- what all of them share ------------------------------------------------------------
 
-    def check_files(self) -> None:
-        """Look for every file of the list, a folder at a time. Raises UserError."""
-        if not self.data_path.is_dir():
-            raise UserError(f"the data folder {self.data_path} does not exist")
-        names = cache(lambda folder: set(os.listdir(folder)) if os.path.isdir(folder) else set())
-        missing = []
-        for line, ref in zip(self.lines, self.refs, strict=True):
-            for frame in self.frame_ids:
-                folder, name = os.path.split(self.image_path(ref, frame))
-                if name not in names(folder):
-                    missing.append((line, frame, folder, name))
-        if missing:
-            line, frame, folder, name = missing[0]
-            more = f" (and {len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
-            hint = self._other_extension(name, names(folder))
-            raise UserError(f"frame {frame} of the split line {line!r} is missing: "
-                            f"{os.path.join(folder, name)} does not exist{more}{hint}")
+    def check_frames(self) -> None:
+        """Raise UserError for a frame that no line has."""
+        if "s" in self.frame_ids:
+            self.stereo_offset(self.refs[0])
+        unknown = set(self.frame_ids) - set(self.FRAMES or self.frame_ids) - {"s"}
+        if unknown:
+            raise UserError(f"{type(self).__name__} has no frame {some_of(sorted(unknown))}: its "
+                            f"frames are {', '.join(map(str, sorted(self.FRAMES)))}")
 
-    def _other_extension(self, name: str, present: set[str]) -> str:
+    def check_files(self) -> None:
+        """Look for every file of the list. Raises UserError naming the first that are missing."""
+        require_folder(self.data_path)
+        index = FileIndex()
+        missing: dict[str, tuple[str, str]] = {}  # path: the first line that needs it, and as what
+        for line, ref in zip(self.lines, self.refs, strict=True):
+            for what, path in self.needed_files(ref):
+                if path not in index:
+                    missing.setdefault(path, (line, what))
+        if missing:
+            path, *others = missing
+            line, what = missing[path]
+            also = f"; also missing: {some_of(others)}" if others else ""
+            raise UserError(f"{what} of the split line {line!r} is missing: {path} does not "
+                            f"exist{self._other_extension(path, index)}{also}")
+
+    def _other_extension(self, path: str, index: FileIndex) -> str:
         """A hint for who forgot, or should not have passed, `--jpg`."""
-        stem, extension = os.path.splitext(name)
-        if extension == ".png" and f"{stem}.jpg" in present:
+        stem, extension = os.path.splitext(path)
+        if extension == ".png" and f"{stem}.jpg" in index:
             return "; there is a .jpg file of that name, which --jpg reads"
-        if extension == ".jpg" and f"{stem}.png" in present:
+        if extension == ".jpg" and f"{stem}.png" in index:
             return "; there is a .png file of that name, which is read without --jpg"
         return ""
 
@@ -157,7 +173,7 @@ class MonoDataset(Dataset[Sample]):
             pictures = {frame: ImageOps.mirror(image) for frame, image in pictures.items()}
         sample: Sample = {}
         self._add_pictures(sample, "color", pictures)
-        sample["K"], sample["inv_K"] = self._camera(ref, drawn.flip)
+        self._add_camera(sample, ref, drawn.flip)
         if "s" in self.frame_ids:
             sample["stereo_T"] = torch.eye(4)
             sample["stereo_T"][0, 3] = self.stereo_offset(ref) * (-1 if drawn.flip else 1)
@@ -184,22 +200,17 @@ class MonoDataset(Dataset[Sample]):
                     picture = picture.resize(size, Image.Resampling.LANCZOS)
                     sample[FrameKey(kind, frame, scale)] = to_tensor(picture)
 
-    def _camera(self, ref: Any, flip: bool) -> tuple[Tensor, Tensor]:
+    def _add_camera(self, sample: Sample, ref: Any, flip: bool) -> None:
         """K and its inverse; a mirrored picture has its principal point mirrored."""
-        fx, fy, cx, cy = self.intrinsics(ref)
+        intrinsics = self.intrinsics(ref)
+        if intrinsics is None:
+            return
+        fx, fy, cx, cy = intrinsics
         K = np.eye(4)
         K[0, :3] = np.array([fx, 0, 1 - cx if flip else cx]) * self.width
         K[1, :3] = np.array([0, fy, cy]) * self.height
-        return torch.from_numpy(K).float(), torch.from_numpy(np.linalg.inv(K)).float()
-
-
-def load_rgb(path: str | Path) -> Image.Image:
-    """Decode an image file, at full size and quality, as RGB. Raises UserError naming the file."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise UserError(f"cannot read the image {path}: {reason(error)}") from error
+        sample["K"] = torch.from_numpy(K).float()
+        sample["inv_K"] = torch.from_numpy(np.linalg.inv(K)).float()
 
 
 def resize(

@@ -42,12 +42,29 @@ class LineFormat:
         return found
 
 
+_KITTI_FRAME = r"\s+(?P<frame>\d+)(\s+(?P<side>[lr]))?"
+_KITTI = LineFormat(
+    re.compile(r"(?P<folder>\S+)" + _KITTI_FRAME), "2011_09_26/2011_09_26_drive_0001_sync 5 l"
+)
+# By data set; by data set and part where the parts differ.
 LINE_FORMATS = {
-    "kitti": LineFormat(
-        re.compile(r"(?P<folder>\S+)\s+(?P<frame>\d+)(\s+(?P<side>[lr]))?"),
-        "2011_09_26/2011_09_26_drive_0001_sync 5 l",
+    "kitti": _KITTI,
+    "kitti_depth": _KITTI,
+    "kitti_odom": LineFormat(re.compile(r"(?P<folder>\d{1,2})" + _KITTI_FRAME), "9 0 l"),
+    "cityscapes": LineFormat(
+        re.compile(r"(?P<city>\S+)\s+(?P<frame>\S+_\d{6}_\d{6})"), "ulm ulm_000002_000025"
     ),
+    "nyuv2 train": LineFormat(
+        re.compile(r"\S+(\s+\S+){8}"),
+        "SCENE/0.ppm SCENE/-4.ppm ..., nine files: frame 0, then -4 -3 -2 -1 1 2 3 4",
+    ),
+    "nyuv2 test": LineFormat(re.compile(r"\S+\.h5"), "nyu_test/00001.h5"),
+    "make3d": LineFormat(re.compile(r"\S+"), "op1-p-077t000"),
 }
+# Layouts that share the lists of another data set.
+_LISTS_OF = {"kitti_depth": "kitti", "kitti_odom": "kitti"}
+# Ways to a list that is not published.
+_WAYS = {"nyuv2 train": "; make it with `python -m datasets.nyuv2_list --data_path RAW`"}
 
 
 def split_lines(dataset: str, name: str, part: str, root: Path = SPLITS) -> list[str]:
@@ -57,11 +74,14 @@ def split_lines(dataset: str, name: str, part: str, root: Path = SPLITS) -> list
     own, `{part}_files.txt` in that folder or in `root/dataset/name/`, wins over what is published.
     Test lists are in the published order. Raises UserError naming what would have been accepted.
     """
+    wanted = f"{dataset} {part}"
+    line_format = LINE_FORMATS.get(wanted) or LINE_FORMATS.get(dataset)
+    dataset = _LISTS_OF.get(dataset, dataset)
     published = root / dataset / name
     for folder in (Path(name), published) if name else (published,):
         own = folder / f"{part}_files.txt"
         if own.is_file():
-            return _own_lines(own, LINE_FORMATS.get(dataset))
+            return _own_lines(own, line_format)
     if dataset not in _ROWS:
         raise UserError(f"unknown data set {dataset!r}: lists exist for {', '.join(_ROWS)}")
     if Path(name).is_dir() and name:
@@ -77,13 +97,15 @@ def split_lines(dataset: str, name: str, part: str, root: Path = SPLITS) -> list
         if part in section.parts:
             return section.lines(part, _ROWS[dataset])
     parts = ", ".join(known for section in sections for known in section.parts)
-    raise UserError(f"{f'{dataset} {name}'.strip()} has no {part!r} list: it has {parts}")
+    raise UserError(f"{f'{dataset} {name}'.strip()} has no {part!r} list: it has {parts}"
+                    f"{_WAYS.get(wanted, '')}")
 
 
 def published_lists(root: Path = SPLITS) -> list[str]:
     """Every published list as the command line takes it: `kitti eigen_zhou train`, ..."""
     found = []
-    for statement in sorted(root.rglob("*.txt")):
+    statements = (path for path in root.rglob("*.txt") if not path.stem.endswith("_files"))
+    for statement in sorted(statements):
         words = statement.relative_to(root).with_suffix("").parts
         if words[0] in _ROWS:
             parts = (part for section in _sections(statement) for part in section.parts)

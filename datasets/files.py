@@ -1,0 +1,83 @@
+"""Looking for files, reading pictures and true depth from them; no torch."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from utils import UserError, reason
+
+SHOWN = 3  # names in a message
+
+
+class FileIndex:
+    """Which files exist (`path in index`): a folder is listed once, however many it holds."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def __contains__(self, path: str | Path) -> bool:
+        folder, name = os.path.split(path)
+        return name in self.names(folder)
+
+    def names(self, folder: str) -> set[str]:
+        """What a folder holds; nothing where there is none."""
+        if folder not in self._names:
+            self._names[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        return self._names[folder]
+
+
+def some_of(names: Iterable[object]) -> str:
+    """`a`, `a, b, c` or `a, b, c and 1,234 more`."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def require_folder(path: str | Path) -> None:
+    """Raise UserError unless the root of the data set is there."""
+    if not os.path.isdir(path):
+        raise UserError(f"the data folder {path} does not exist")
+
+
+def load_rgb(path: str | Path) -> Image.Image:
+    """Decode an image file, at full size and quality, as RGB. Raises UserError naming the file."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise UserError(f"cannot read the image {path}: {reason(error)}") from error
+
+
+class DepthMaps(Sequence[np.ndarray]):
+    """True depth of a test list, in its order: (h, w) float32, metres, 0 where unknown.
+
+    Each map is read from its file when it is asked for, so that the list may be of any length.
+    """
+
+    def __init__(
+        self, paths: Iterable[str | Path], read: Callable[[str | Path], np.ndarray], hint: str = ""
+    ) -> None:
+        """paths: one a line of the list; read: from a path to a map; hint: where to get them.
+
+        Raises UserError naming the first files that are missing.
+        """
+        self.paths, self.read = list(paths), read
+        index = FileIndex()
+        missing = [path for path in self.paths if path not in index]
+        if missing:
+            raise UserError(f"ground truth is missing for {len(missing):,} of {len(self.paths):,} "
+                            f"test images: {some_of(missing)}{hint and f'; {hint}'}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Depth map of image `index`. Raises UserError if its file is no such map."""
+        return self.read(self.paths[index])
