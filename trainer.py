@@ -371,10 +371,12 @@ class Trainer:
         return shown
 
     def _stop_if_not_finite(self, means: Mapping[str, float]) -> None:
-        """Raise UserError on every rank if any term stopped being a number since the epoch began:
-        sums never recover from it, so a look now and then is enough."""
-        if not all(map(math.isfinite, means.values())):
-            terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+        """Raise UserError on every rank if any term stopped being a number since the epoch began,
+        or a weight is none: neither ever recovers, so a look now and then is enough."""
+        weights = torch.stack([p.detach().isfinite().all() for p in self.networks.parameters()])
+        values = {**means, "weights": 0.0 if weights.all() else math.nan}
+        if not all(map(math.isfinite, values.values())):
+            terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise UserError(
                 f"the loss is no longer a number (epoch {self.epoch}, at or before step "
                 f"{self.step}: {terms}); nothing of it was saved: lower --learning_rate, set "
@@ -405,16 +407,14 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         """ckpt.pth: all that going on needs. Bad numbers are not saved, but stop the run."""
-        means = mean_over_ranks(self.world, self.sums) if self.sums else {}
-        weights = torch.stack([p.detach().isfinite().all() for p in self.networks.parameters()])
-        self._stop_if_not_finite(means | {"weights": 0.0 if weights.all() else float("nan")})
+        self._stop_if_not_finite(mean_over_ranks(self.world, self.sums) if self.sums else {})
         sums = gather_objects(self.world, {name: s.item() for name, s in self.sums.items()})
         if self.world.is_main:
             state = self._networks_state() | {
                 "epoch": self.epoch,
                 "batch_idx": self.batch,
                 "step_in_total": self.step,
-                "steps_per_epoch": self.steps_per_epoch,
+                "course": self._course(),
                 "sums": sums,
                 "optimizer": self.optimizer.state_dict(),
                 "lr_scheduler": self.scheduler.state_dict(),
@@ -422,21 +422,31 @@ class Trainer:
             save_checkpoint(self.checkpoint_path, state)
         barrier(self.world)
 
+    def _course(self) -> dict[str, int | str]:
+        """What must not change within a run: else its steps are other ones, or do not fit."""
+        return {
+            "batch_size": self.opt.batch_size,
+            "world_size": self.world.size,
+            "steps_per_epoch": self.steps_per_epoch,
+            "optimizer": self.opt.optimizer,
+            "seed": self.opt.seed,
+        }
+
     def _restore(self, state: dict) -> None:
         """Take up a run of ours where its checkpoint left it."""
         path = self.checkpoint_path
         load_parts(self.networks.parts(), state, path)
-        if "sums" not in state:
+        if "course" not in state:
             raise UserError(
                 f"{path} holds networks, but not the state of a run of this project: start from "
                 "its networks with --pretrained_path, under another --exp_name"
             )
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise UserError(
-                f"{path} was written with {state['steps_per_epoch']} batches an epoch, now there "
-                f"are {self.steps_per_epoch}: resume with the same list, --batch_size and number "
-                "of processes"
-            )
+        for name, now in self._course().items():
+            if state["course"][name] != now:
+                raise UserError(
+                    f"{path} was written with {name} {state['course'][name]}, now it is {now}: "
+                    "resume with the same list, settings and number of processes"
+                )
         self.epoch, self.batch = state["epoch"], state["batch_idx"]
         self.step = state["step_in_total"]
         self.optimizer.load_state_dict(state["optimizer"])
