@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     matplotlib.use("Agg")
     from datasets import build_dataset
     from datasets.splits import split_lines
-    from evaluation import evaluate, kitti_ground_truth, kitti_protocol
+    from evaluation import evaluate
+    from evaluation_sets import kitti_ground_truth, kitti_protocol
     from inference import DepthPredictor
     from networks import build_depth_network
 

@@ -6,9 +6,11 @@ Every benchmark goes through `score_image` and every caller (the trainer, evalua
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
@@ -20,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from distributed import World, gather_objects
-from ground_truth import load_gt_depths
 from utils import UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
+AHEAD = 8  # predictions that may wait to be scored
 
 
 def _within(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -176,13 +178,15 @@ def score_image(
 class EvaluationResult:
     """Scores of a data set, one row an image in the data set's order.
 
-    per_image: float64 (images, metrics); ratios: float64 (images,) or None without median scaling.
+    per_image: float64 (images, metrics); ratios: float64 (images,), or None where predictions were
+    multiplied by one fixed scale instead.
     """
 
     protocol: Protocol
     per_image: np.ndarray
     ratios: np.ndarray | None
     post_process: bool = False
+    scale: float | None = None
 
     def mean(self) -> dict[str, float]:
         """Each metric, averaged over images."""
@@ -207,10 +211,26 @@ class EvaluationResult:
         relative = self.ratios / self.ratio_median
         return float(relative.std(ddof=1)) if len(relative) > 1 else float("nan")
 
+    def report(self) -> dict[str, Any]:
+        """All that is known of the result but single images, as JSON takes it: NaN is None."""
+        return {
+            "title": self.protocol.title,
+            "resize": self.protocol.resize_name,
+            "images": len(self.per_image),
+            "post_process": self.post_process,
+            "scale": "median" if self.ratios is not None else self.scale,
+            "ratio_median": _number_or_none(self.ratio_median),
+            "ratio_std": _number_or_none(self.ratio_std),
+            "metrics": {name: _number_or_none(value) for name, value in self.mean().items()},
+            "standard_errors": {
+                name: _number_or_none(value) for name, value in self.standard_error().items()
+            },
+        }
+
     def table(self) -> str:
         """What was scored and how, then a header and the means with their standard errors."""
         if self.ratios is None:
-            scaling = f"fixed scale {STEREO_SCALE} (stereo)"
+            scaling = f"fixed scale {self.scale:g}, no median scaling"
         else:
             scaling = f"median scaling, ratios: median {self.ratio_median:.3f}, "
             scaling += f"std {self.ratio_std:.3f}"
@@ -221,8 +241,13 @@ class EvaluationResult:
         return "\n".join([
             f"{self.protocol.title}; {self.protocol.resize_name}",
             f"images: {len(self.per_image)}{flip}; {scaling}",
-            *(f"{label:>8}" + "".join(f"{cell:>10}" for cell in cells) for label, cells in rows),
+            *(f"{label:>8}" + "".join(f"{cell:>12}" for cell in cells) for label, cells in rows),
         ])  # fmt: skip
+
+
+def _number_or_none(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 class Predictor(Interface):
@@ -241,88 +266,103 @@ def evaluate(
     names: Sequence[str] | None = None,
     world: World | None = None,
     post_process: bool = False,
-    stereo: bool = False,
+    scale: float | None = None,
     batch_size: int = 4,
     num_workers: int = 0,
 ) -> EvaluationResult:
     """Predict and score every image of a data set, shared out over the processes of `world`.
 
     dataset: samples whose ("color", 0, 0) is the picture at network size, in the order of
-    ground_truth; names: one a sample, for messages. Each rank takes every size-th image and the
-    scores are gathered back into the data set's order, so all ranks return the result of one.
-    Memory does not grow with the number of images. Raises UserError, on every rank, if the counts
-    differ or an image cannot be scored.
+    ground_truth; the rest: as `predictions` and `score` take it. Raises UserError, on every rank,
+    if the counts differ or an image cannot be scored.
     """
     check_count(ground_truth, len(dataset), "the ground truth")
-    world = world or World()
-    indices = range(world.rank, len(dataset), world.size)
+    indices = share(len(dataset), world)
+    disps = predictions(predictor, dataset, indices, post_process, batch_size, num_workers)
+    return score(
+        disps, ground_truth, protocol,
+        names=names, world=world, post_process=post_process, scale=scale,
+    )  # fmt: skip
+
+
+def share(count: int, world: World | None = None) -> range:
+    """The images, of `count`, that this process takes: every size-th, starting with its rank."""
+    return range(world.rank, count, world.size) if world else range(count)
+
+
+def predictions(
+    predictor: Predictor,
+    dataset: Dataset[Mapping[Any, Tensor]],
+    indices: Sequence[int],
+    post_process: bool = False,
+    batch_size: int = 4,
+    num_workers: int = 0,
+) -> Iterator[Tensor]:
+    """The scaled disparity (H, W) of one image of `indices` after the other, when asked for."""
     loader = DataLoader(
         Subset(dataset, indices), batch_size, pin_memory=torch.cuda.is_available(),
         num_workers=min(num_workers, -(-len(indices) // batch_size)),  # no worker without a batch
         generator=torch.Generator(),  # its own: an evaluation leaves a training's draws alone
     )  # fmt: skip
-    disps = _predictions(predictor, loader, post_process)
-    label = f"evaluate {protocol.name}"
-    progress = tqdm(indices, desc=label, unit="image", disable=not world.is_main)
-    scale = STEREO_SCALE if stereo else None
+    for batch in loader:
+        yield from predictor.scaled_disp(batch["color", 0, 0], post_process)[:, 0]
+
+
+def score(
+    disps: Iterable[Tensor],
+    ground_truth: Sequence[np.ndarray],
+    protocol: Protocol,
+    *,
+    names: Sequence[str] | None = None,
+    world: World | None = None,
+    post_process: bool = False,
+    scale: float | None = None,
+) -> EvaluationResult:
+    """Score predictions against the ground truth, while the next ones are being made.
+
+    disps: scaled disparity (H, W) of this process's `share` of the images, in order; names: one an
+    image, for messages; scale: as for `score_image`. The scores of all processes are gathered back
+    into the order of images, so every rank returns what one process would. Memory does not grow
+    with the number of images. Raises UserError, on every rank, if an image cannot be scored.
+    """
+    world = world or World()
+    count = len(ground_truth)
+    indices = share(count, world)
+
+    def score_one(index: int, disp: Tensor) -> ImageScore:
+        name = names[index] if names else f"image {index}"
+        return score_image(protocol, disp, ground_truth[index], scale, name)
+
+    found = _overlapping(score_one, zip(indices, disps, strict=True))
+    progress = tqdm(
+        found, f"evaluate {protocol.name}", len(indices), unit="image", disable=not world.is_main
+    )
     try:
-        scores: list[ImageScore] | UserError = []
-        for index, disp in zip(progress, disps, strict=True):
-            name = names[index] if names else f"image {index}"
-            scores.append(score_image(protocol, disp, ground_truth[index], scale, name))
+        scores: list[ImageScore] | UserError = list(progress)
     except UserError as error:  # carried through the gather: the other ranks wait there
         scores = error
     shards = gather_objects(world, scores)
     for shard in shards:
         if isinstance(shard, UserError):
             raise shard
-    ordered = [shards[index % world.size][index // world.size] for index in range(len(dataset))]
-    per_image = np.array([score.metrics for score in ordered])
-    ratios = None if stereo else np.array([score.ratio for score in ordered])
-    return EvaluationResult(protocol, per_image, ratios, post_process)
+    ordered = [shards[index % world.size][index // world.size] for index in range(count)]
+    per_image = np.array([each.metrics for each in ordered])
+    ratios = None if scale is not None else np.array([each.ratio for each in ordered])
+    return EvaluationResult(protocol, per_image, ratios, post_process, scale)
 
 
-def _predictions(predictor: Predictor, loader: DataLoader, post_process: bool) -> Iterator[Tensor]:
-    """The scaled disparity (H, W) of one image after the other."""
-    for batch in loader:
-        yield from predictor.scaled_disp(batch["color", 0, 0], post_process)[:, 0]
-
-
-KITTI_SPLITS = {"eigen": "kitti_eigen", "eigen_benchmark": "kitti_eigen_benchmark"}
-
-
-def kitti_protocol(split: str, resize_convention: str = "published") -> Protocol:
-    """The protocol of a KITTI test split; a folder of the user's own is scored as `eigen`.
-
-    resize_convention: "published" (align_corners True) or "half_pixel" (False).
-    """
-    protocol = PROTOCOLS["kitti_eigen" if _is_own_folder(split) else KITTI_SPLITS[split]]
-    if _is_own_folder(split):
-        protocol = replace(protocol, title=f"{protocol.title} on {split}")
-    return replace(protocol, align_corners=resize_convention == "published")
-
-
-def kitti_ground_truth(split: str, count: int) -> Sequence[np.ndarray]:
-    """The depth maps of a published KITTI split (under splits/kitti) or of a folder.
-
-    Raises UserError, with the command that makes the file, if it is missing, unreadable or does
-    not hold one depth map for each of `count` images.
-    """
-    published = Path(__file__).parent / "splits" / "kitti" / split
-    path = (Path(split) if _is_own_folder(split) else published) / "gt_depths.npz"
-    if not path.is_file():
-        raise UserError(
-            f"no ground truth at {path}: make it with "
-            f"`python export_gt_depth.py --data_path KITTI_FOLDER --split {split}`"
-        )
-    depths = load_gt_depths(path)
-    check_count(depths, count, str(path))
-    return depths
-
-
-def _is_own_folder(split: str) -> bool:
-    """Whether `split` is a folder with a list of the user's own, which wins as it does there."""
-    return split not in KITTI_SPLITS or (Path(split) / "test_files.txt").is_file()
+def _overlapping(
+    work: Callable[[int, Tensor], ImageScore], items: Iterable[tuple[int, Tensor]]
+) -> Iterator[ImageScore]:
+    """work(*item) of every item, in order, on a thread that goes on while items are made."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting: deque[Future[ImageScore]] = deque()
+        for item in items:
+            waiting.append(thread.submit(work, *item))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def check_count(depths: Sequence[np.ndarray], count: int, source: str) -> None:

@@ -23,6 +23,15 @@ DATASETS = {
     "nyuv2": "",
     "cityscapes": "",
 }
+# What can be scored on, each with a flag of its root.
+TEST_SETS = {
+    "kitti": "KITTI (raw)",
+    "nyuv2": "NYUv2",
+    "make3d": "Make3D",
+    "cityscapes": "Cityscapes (raw)",
+}
+# What streets can be rendered as (`rendering.LAYOUTS`).
+LAYOUTS = ("kitti", "kitti_depth", "kitti_odom", "cityscapes", "nyuv2", "make3d")
 SIZE_STEP = 32  # the coarsest feature map is 1/32 of the input
 
 
@@ -267,29 +276,46 @@ def _add_run(parser: Parser) -> None:
 
 
 def _add_train_evaluation(parser: Parser) -> None:
-    group = parser.add_argument_group("evaluation after every epoch")
-    _add_eval_split(group)
+    group = parser.add_argument_group(
+        "evaluation after every epoch (on the data set's own test list, and on each root given)"
+    )
+    _add_benchmarks(group)
     group.add_argument("--no_eval", action="store_true", help="do not evaluate")
-    _add_post_process(group)
-    _add_resize_convention(group)
+    group.add_argument(
+        "--eval_every", type=_count, default=1, help="epochs from one to the next; always the last"
+    )
+    _add_protocol(group)
 
 
-def _add_eval_split(group: argparse._ArgumentGroup) -> None:
+def _add_benchmarks(group: argparse._ArgumentGroup) -> None:
+    for name, title in TEST_SETS.items():
+        group.add_argument(f"--{name}_path", help=f"score on {title}: its root folder")
     group.add_argument(
         "--eval_split",
         nargs="+",
         default=["eigen"],
-        help="eigen, eigen_benchmark, or folders with test_files.txt and gt_depths.npz",
+        help="of KITTI: eigen, eigen_benchmark, or folders with test_files.txt and gt_depths.npz",
     )
 
 
-def _add_post_process(group: argparse._ArgumentGroup) -> None:
+def _add_protocol(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--post_process", action="store_true", help="blend with the mirrored picture's prediction"
     )
-
-
-def _add_resize_convention(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--eval_mono", action="store_true", help="scale by medians")
+    which.add_argument("--eval_stereo", action="store_true", help="scale by 5.4, KITTI's rig")
+    group.add_argument(
+        "--disable_median_scaling",
+        action="store_true",
+        help="scale by --pred_depth_scale_factor alone",
+    )
+    group.add_argument(
+        "--pred_depth_scale_factor",
+        type=_positive,
+        default=1.0,
+        help="what depths are multiplied by; median scaling would undo it",
+    )
     group.add_argument(
         "--resize_convention",
         choices=("published", "half_pixel"),
@@ -299,9 +325,26 @@ def _add_resize_convention(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _check_scaling(parser: Parser, opt: argparse.Namespace) -> None:
+    """One way to scale. A stereo model's factor, 5.4, is the published flag's too."""
+    stereo = opt.eval_stereo or (opt.use_stereo and not opt.eval_mono)
+    factor = opt.pred_depth_scale_factor
+    if factor != 1 and not stereo and not opt.disable_median_scaling:
+        parser.error(
+            f"--pred_depth_scale_factor {factor:g} is undone by median scaling: add "
+            "--disable_median_scaling"
+        )
+    if factor not in (1, 5.4) and stereo:
+        parser.error(
+            f"a stereo model is scaled by 5.4, got --pred_depth_scale_factor {factor:g}: for "
+            "another scale add --eval_mono --disable_median_scaling"
+        )
+
+
 def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
     _check_backbone(parser, opt)
     _check_limits(parser, opt)
+    _check_scaling(parser, opt)
     if int(os.environ.get("WORLD_SIZE", opt.world_size)) > 1 and "MASTER_ADDR" not in os.environ:
         parser.error(
             "--world_size above 1 needs a launcher that says where the processes meet: torchrun "
@@ -354,10 +397,10 @@ def _check_limits(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error(f"--min_depth {low:g} must be below --max_depth {high:g}")
 
 
-def _add_model(parser: Parser) -> None:
+def _add_model(parser: Parser, required: bool = True) -> None:
     """A checkpoint and the settings that it may record itself, for scripts that only predict."""
     group = parser.add_argument_group("model (a flag wins over what the checkpoint records)")
-    group.add_argument("--pretrained_path", required=True, help="checkpoint to predict with")
+    group.add_argument("--pretrained_path", required=required, help="checkpoint to predict with")
     _add_backbone(group, None)
     said = "(default: the checkpoint's, else {})"
     group.add_argument("--height", type=_size, help=f"network input {said.format(192)}")
@@ -381,23 +424,77 @@ def _parse_model(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespa
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of evaluate_depth.py."""
     parser = Parser("Score a checkpoint on benchmarks, one table each.")
-    _add_model(parser)
-    group = parser.add_argument_group("benchmarks")
-    group.add_argument("--kitti_path", required=True, help="root of KITTI raw")
-    _add_eval_split(group)
-    group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
-    group = parser.add_argument_group("protocol")
-    _add_post_process(group)
+    _add_model(parser, required=False)
+    group = parser.add_argument_group("benchmarks (at least one root)")
+    _add_benchmarks(group)
     group.add_argument(
-        "--use_stereo",
-        action="store_true",
-        help="the model was trained with stereo: scale by 5.4 instead of by medians",
+        "--jpg", action="store_true", help="of KITTI, read .jpg pictures instead of .png"
     )
-    _add_resize_convention(group)
+    group = parser.add_argument_group("protocol")
+    _add_protocol(group)
+    group.add_argument(
+        "--use_stereo", action="store_true", help="the model was trained with stereo: --eval_stereo"
+    )
+    _add_results(parser)
     group = parser.add_argument_group("speed")
     group.add_argument("--batch_size", type=_count, default=4, help="pictures predicted at once")
     group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
-    return _parse_model(parser, argv)
+    opt = _parse_model(parser, argv)
+    _check_evaluate(parser, opt)
+    return opt
+
+
+def _add_results(parser: Parser) -> None:
+    group = parser.add_argument_group("results, and disparities on disk")
+    group.add_argument("--save_json", help="file for all numbers of all tables")
+    group.add_argument(
+        "--expect", help="table of published rows to compare with: configs/published_results.csv"
+    )
+    group.add_argument(
+        "--ext_disp_to_eval",
+        help="score these disparities instead of a checkpoint's: a .npy (images, height, width), "
+        "or a folder with disps_NAME_split.npy of each benchmark, as --save_pred_disps names them",
+    )
+    group.add_argument(
+        "--eval_eigen_to_benchmark",
+        action="store_true",
+        help="the disparities of eigen_benchmark are those of all 697 eigen images",
+    )
+    group.add_argument(
+        "--save_pred_disps",
+        action="store_true",
+        help="write disps_NAME_split.npy (NAME: eigen, eigen_benchmark, nyuv2, make3d, cityscapes)",
+    )
+    group.add_argument(
+        "--eval_out_dir", help="folder of those files (default: the checkpoint's own)"
+    )
+    group.add_argument(
+        "--no_eval", action="store_true", help="predict for --save_pred_disps, and score nothing"
+    )
+
+
+def _check_evaluate(parser: Parser, opt: argparse.Namespace) -> None:
+    _check_scaling(parser, opt)
+    if (opt.pretrained_path is None) == (opt.ext_disp_to_eval is None):
+        parser.error("give --pretrained_path or --ext_disp_to_eval: one of them predicts")
+    roots = [f"--{name}_path" for name in TEST_SETS]
+    if not any(getattr(opt, f"{name}_path") for name in TEST_SETS):
+        parser.error(f"nothing to score on: give {', '.join(roots[:-1])} or {roots[-1]}")
+    if opt.ext_disp_to_eval is not None:
+        for flag in ("save_pred_disps", "no_eval", "post_process"):
+            if getattr(opt, flag):
+                parser.error(f"--{flag} needs a model's predictions, got --ext_disp_to_eval")
+    elif opt.eval_eigen_to_benchmark:
+        parser.error("--eval_eigen_to_benchmark is about the disparities of --ext_disp_to_eval")
+    if opt.eval_eigen_to_benchmark and "eigen_benchmark" not in opt.eval_split:
+        parser.error("--eval_eigen_to_benchmark needs --eval_split eigen_benchmark")
+    if opt.no_eval and not opt.save_pred_disps:
+        parser.error("--no_eval leaves nothing to do: add --save_pred_disps")
+    if opt.eval_out_dir is not None and not opt.save_pred_disps:
+        parser.error("--eval_out_dir is the folder of --save_pred_disps: add it")
+    for flag in ("save_json", "expect"):
+        if opt.no_eval and getattr(opt, flag):
+            parser.error(f"--{flag} needs scores, got --no_eval")
 
 
 def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentGroup:
@@ -446,12 +543,19 @@ def export_gt_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def render_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of render_demo.py."""
-    parser = Parser("Render textured streets with a moving stereo pair, in the KITTI raw layout.")
+    parser = Parser("Render textured streets in the layout of KITTI's raw data, or of another set.")
     parser.add_argument("--out", required=True, help="folder to write; must be new or made by this")
+    parser.add_argument(
+        "--layout",
+        choices=(*LAYOUTS, "all"),
+        default="kitti",
+        help="of files: a data set's; kitti_depth is kitti with the improved ground truth; all: "
+        "every other one, each in a folder of its name",
+    )
     parser.add_argument("--streets", type=_count, default=9, help="the last one is held out")
     parser.add_argument("--frames", type=_count, default=30, help="frames of each street")
-    parser.add_argument("--height", type=_count, default=128, help="of the pictures")
-    parser.add_argument("--width", type=_count, default=416, help="of the pictures")
+    parser.add_argument("--height", type=_count, default=128, help="of KITTI's pictures")
+    parser.add_argument("--width", type=_count, default=416, help="of KITTI's pictures")
     parser.add_argument("--seed", type=_index, default=0, help="of streets and drives")
     return parser.parse_args(argv)
 
@@ -490,3 +594,35 @@ def prepare_cityscapes_options(argv: Sequence[str] | None = None) -> argparse.Na
     if opt.seq_length != 3:
         parser.error(f"--seq_length must be 3, a frame and its neighbours, got {opt.seq_length}")
     return opt
+
+
+def evaluate_pose_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of evaluate_pose.py."""
+    parser = Parser("Predict the camera's path on KITTI odometry sequences, and score it.")
+    group = parser.add_argument_group("model (a flag wins over what the checkpoint records)")
+    group.add_argument(
+        "--pretrained_path", required=True, help="checkpoint with a pose network of frame pairs"
+    )
+    said = "(default: the checkpoint's, else {})"
+    group.add_argument("--height", type=_size, help=f"network input {said.format(192)}")
+    group.add_argument("--width", type=_size, help=f"network input {said.format(640)}")
+    _add_no_cuda(group)
+    group = parser.add_argument_group("sequences")
+    group.add_argument(
+        "--data_path", required=True, help="root of KITTI odometry: sequences/ and poses/"
+    )
+    group.add_argument(
+        "--eval_split",
+        nargs="+",
+        default=["odom_9", "odom_10"],
+        help="odom_9, odom_10 (published tests), or numbers such as 06: all frames of a sequence, "
+        "scored if poses/06.txt is there",
+    )
+    group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
+    group.add_argument(
+        "--output", required=True, help="folder of NN.txt, NN_aligned.txt and the plot NN.png"
+    )
+    group = parser.add_argument_group("speed")
+    group.add_argument("--batch_size", type=_count, default=16, help="frames predicted at once")
+    group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
+    return parser.parse_args(argv)

@@ -5,13 +5,64 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from utils import UserError, atomic_path, reason, setup_logging
+from utils import UserError, atomic_path, format_duration, reason, setup_logging
+
+
+class Clock:
+    """Time spent waiting for data and time in all, per batch since it was made."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._data = self._total = 0.0
+        self._batches = 0
+
+    def _lap(self) -> float:
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last
+
+    def data_is_here(self) -> None:
+        """A batch has arrived."""
+        self._data += self._lap()
+
+    def step_is_done(self) -> None:
+        """Its step is done (on CUDA: queued; the queue fills up, so the totals come out right)."""
+        self._total += self._lap()
+        self._batches += 1
+
+    @property
+    def data_time(self) -> float:
+        """Seconds a batch waited for."""
+        return self._data / self._batches
+
+    @property
+    def batch_time(self) -> float:
+        """Seconds a batch took, waiting included."""
+        return (self._data + self._total) / self._batches
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time spent waiting for data."""
+        return self._data / (self._data + self._total)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: batches done in this epoch, steps done in all, samples of a step."""
+
+    epoch: int
+    batch: int
+    batches: int
+    step: int
+    steps: int
+    samples: int
 
 
 class RunLog:
@@ -46,6 +97,22 @@ class RunLog:
             with atomic_path(self.folder / "opt.json") as partial:
                 partial.write_text(json.dumps(dict(options), indent=2) + "\n", encoding="utf-8")
             snapshot_code(Path(__file__).resolve().parent, self.folder / "code")
+
+    def progress(
+        self, at: Progress, clock: Clock, means: Mapping[str, float], learning_rate: float
+    ) -> None:
+        """A line in the log, and points on the curves. means: of every loss term."""
+        terms = ", ".join(f"{name} {value:.5f}" for name, value in means.items())
+        left = format_duration((at.steps - at.step) * clock.batch_time)
+        self.logger.info(
+            f"epoch {at.epoch}, batch {at.batch}/{at.batches} | data {clock.data_time:.3f} s, "
+            f"batch {clock.batch_time:.3f} s, waiting {clock.waiting:.0%} | {terms} | "
+            f"lr {learning_rate:.2e} | {left} left"
+        )
+        self.scalars({f"loss/{name}": value for name, value in means.items()}, at.step)
+        speed = at.samples / clock.batch_time
+        values = {"lr": learning_rate, "samples_per_second": speed}
+        self.scalars(values | {"waiting_for_data": clock.waiting}, at.step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Points on the curves of the same names."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,8 @@ from datasets import build_dataset
 from datasets.samplers import EpochSampler
 from datasets.splits import split_lines
 from distributed import World, barrier, gather_objects, mean_over_ranks
-from evaluation import evaluate, kitti_ground_truth, kitti_protocol
+from evaluation import evaluate
+from evaluation_sets import cautions, find_benchmarks, fixed_scale
 from inference import DepthPredictor, colourise
 from losses import Objective
 from networks import (
@@ -30,14 +30,30 @@ from networks import (
     pose_num_layers,
 )
 from optimisation import build_optimizer, build_scheduler, clip_gradients
-from run_log import RunLog
+from pose_inference import (
+    evaluate_training,
+    find_training_sequences,
+    results_scores,
+    results_table,
+)
+from run_log import Clock, Progress, RunLog
 from training_step import TrainingStep
-from utils import UserError, format_duration
+from utils import UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 PICTURES_SHOWN = 4  # of a batch, in TensorBoard
+# The options that a run's steps follow from: a resumed run must keep them. The others, such as
+# paths, workers, logging, evaluation and the number of epochs, are free.
+COURSE = (
+    "dataset", "split", "jpg", "height", "width", "frame_ids", "use_stereo", "pose_model_input",
+    "use_local_crop", "use_patch_reshuffle", "num_scales", "disparity_smoothness", "min_depth",
+    "max_depth", "v1_multiscale", "avg_reprojection", "disable_automasking", "predictive_mask",
+    "no_ssim", "optimizer", "learning_rate", "weight_decay", "beta1", "beta2", "momentum",
+    "clip_grad", "lr_sche_type", "decay_step", "decay_rate", "eta_min", "warm_up", "batch_size",
+    "seed",
+)  # fmt: skip
 
 
 class Trainer:
@@ -56,7 +72,10 @@ class Trainer:
         resumed = self._find_checkpoint()
         torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
-        self.benchmarks = [] if opt.no_eval else self._find_benchmarks()
+        self.benchmarks = (
+            [] if opt.no_eval else find_benchmarks(opt, opt.height, opt.width, trained=True)
+        )
+        self.sequences = find_training_sequences(opt)
         self._build_networks()
         self.epoch = self.batch = self.step = 0  # where the run stands: the next to be done
         self.sums: dict[str, Tensor] = {}  # of every loss term since the epoch began
@@ -93,7 +112,7 @@ class Trainer:
         self.frame_ids = [*opt.frame_ids, *(["s"] if opt.use_stereo else [])]
         self.dataset = build_dataset(
             opt.dataset,
-            opt.data_path,
+            opt.data_path_pre or opt.data_path,
             split_lines(opt.dataset, opt.split, "train"),
             opt.height,
             opt.width,
@@ -122,22 +141,6 @@ class Trainer:
             pin_memory=world.device.type == "cuda",
             persistent_workers=opt.num_workers > 0,
         )
-
-    def _find_benchmarks(self) -> list[tuple]:
-        """(protocol, test set, its lines, ground truth) of every --eval_split, all there."""
-        opt = self.opt
-        benchmarks = {}
-        for split in opt.eval_split:
-            protocol = kitti_protocol(split, opt.resize_convention)
-            if protocol.name in benchmarks:
-                raise UserError(f"--eval_split names {protocol.name} twice: keep one of them")
-            lines = split_lines("kitti", split, "test")
-            truth = kitti_ground_truth(split, len(lines))
-            data = build_dataset(
-                "kitti", opt.data_path, lines, opt.height, opt.width, frame_ids=(0,), jpg=opt.jpg
-            )
-            benchmarks[protocol.name] = (protocol, data, lines, truth)
-        return list(benchmarks.values())
 
     def _build_networks(self) -> None:
         opt = self.opt
@@ -299,9 +302,16 @@ class Trainer:
         return means
 
     def _evaluate(self) -> dict[str, float]:
-        """Scores named `<protocol>/<metric>` of every benchmark; tables go to the log."""
+        """Scores named `<protocol>/<metric>` of every benchmark; tables go to the log.
+
+        None in the epochs that --eval_every leaves out; the last is always evaluated.
+        """
         scores: dict[str, float] = {}
+        done = self.epoch + 1
+        if done % self.opt.eval_every and done < self.opt.num_epochs:
+            return scores
         self._share_buffers()
+        scale = fixed_scale(self.opt)
         for protocol, data, lines, truth in self.benchmarks:
             result = evaluate(
                 self.predictor,
@@ -311,12 +321,20 @@ class Trainer:
                 names=lines,
                 world=self.world,
                 post_process=self.opt.post_process,
-                stereo=self.opt.use_stereo,
+                scale=scale,
                 batch_size=self.opt.batch_size,
                 num_workers=self.opt.num_workers,
             )
             self.log.logger.info("epoch %d: %s", self.epoch, result.table())
+            for sentence in cautions(protocol, self.opt.max_depth, scale):
+                self.log.logger.info("warning: %s", sentence)
             scores |= {f"{protocol.name}/{name}": value for name, value in result.mean().items()}
+        if self.sequences:
+            results = evaluate_training(
+                self.networks.pose_network, self.sequences, self.opt, self.world
+            )
+            self.log.logger.info("epoch %d: %s", self.epoch, results_table(results))
+            scores |= results_scores(results)
         return scores
 
     def _share_buffers(self) -> None:
@@ -334,27 +352,15 @@ class Trainer:
         self._stop_if_not_finite(means)
         if not self.world.is_main:
             return
-        rate = self.optimizer.param_groups[0]["lr"]
-        steps_left = self.opt.num_epochs * self.steps_per_epoch - self.step
-        left = steps_left * clock.batch_time
-        terms = ", ".join(f"{name} {value:.5f}" for name, value in means.items())
-        self.log.logger.info(
-            "epoch %d, batch %d/%d | data %.3f s, batch %.3f s, waiting %.0f%% | %s | lr %.2e | "
-            "%s left",
+        progress = Progress(
             self.epoch,
             self.batch,
             self.steps_per_epoch,
-            clock.data_time,
-            clock.batch_time,
-            100 * clock.waiting,
-            terms,
-            rate,
-            format_duration(left),
+            self.step,
+            self.opt.num_epochs * self.steps_per_epoch,
+            self.opt.batch_size * self.world.size,
         )
-        self.log.scalars({f"loss/{name}": value for name, value in means.items()}, self.step)
-        speed = self.opt.batch_size * self.world.size / clock.batch_time
-        values = {"lr": rate, "samples_per_second": speed, "waiting_for_data": clock.waiting}
-        self.log.scalars(values, self.step)
+        self.log.progress(progress, clock, means, self.optimizer.param_groups[0]["lr"])
         self.log.images(self._shown(batch, pictures), self.step)
 
     def _shown(self, batch: Mapping, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -422,15 +428,11 @@ class Trainer:
             save_checkpoint(self.checkpoint_path, state)
         barrier(self.world)
 
-    def _course(self) -> dict[str, int | str]:
+    def _course(self) -> dict[str, object]:
         """What must not change within a run: else its steps are other ones, or do not fit."""
-        return {
-            "batch_size": self.opt.batch_size,
-            "world_size": self.world.size,
-            "steps_per_epoch": self.steps_per_epoch,
-            "optimizer": self.opt.optimizer,
-            "seed": self.opt.seed,
-        }
+        shared = {name: vars(self.opt)[name] for name in COURSE}
+        shape = {"number of processes": self.world.size, "batches an epoch": self.steps_per_epoch}
+        return shared | shape
 
     def _restore(self, state: dict) -> None:
         """Take up a run of ours where its checkpoint left it."""
@@ -442,10 +444,11 @@ class Trainer:
                 "its networks with --pretrained_path, under another --exp_name"
             )
         for name, now in self._course().items():
-            if state["course"][name] != now:
+            before = state["course"].get(name)
+            if before != now:
                 raise UserError(
-                    f"{path} was written with {name} {state['course'][name]}, now it is {now}: "
-                    "resume with the same list, settings and number of processes"
+                    f"{path} was written with another {name}: {before}, now {now}; resume with the "
+                    "settings it was started with, or start anew under another --exp_name"
                 )
         self.epoch, self.batch = state["epoch"], state["batch_idx"]
         self.step = state["step_in_total"]
@@ -453,41 +456,4 @@ class Trainer:
         self.scheduler.load_state_dict(state["lr_scheduler"])
         own = state["sums"][self.world.rank]
         self.sums = {name: torch.tensor(s, device=self.world.device) for name, s in own.items()}
-
-
-class Clock:
-    """Time spent waiting for data and time in all, per batch since it was made."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._data = self._total = 0.0
-        self._batches = 0
-
-    def _lap(self) -> float:
-        last, self._last = self._last, time.perf_counter()
-        return self._last - last
-
-    def data_is_here(self) -> None:
-        """A batch has arrived."""
-        self._data += self._lap()
-
-    def step_is_done(self) -> None:
-        """Its step is done (on CUDA: queued; the queue fills up, so the totals come out right)."""
-        self._total += self._lap()
-        self._batches += 1
-
-    @property
-    def data_time(self) -> float:
-        """Seconds a batch waited for."""
-        return self._data / self._batches
-
-    @property
-    def batch_time(self) -> float:
-        """Seconds a batch took, waiting included."""
-        return (self._data + self._total) / self._batches
-
-    @property
-    def waiting(self) -> float:
-        """Share of the time spent waiting for data."""
-        return self._data / (self._data + self._total)
 

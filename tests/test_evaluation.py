@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +21,11 @@ from evaluation import (
     STEREO_SCALE,
     Crop,
     EvaluationResult,
+    ImageScore,
     Protocol,
     depth_errors,
     evaluate,
-    kitti_ground_truth,
-    kitti_protocol,
+    score,
     score_image,
 )
 from utils import UserError
@@ -107,16 +109,14 @@ def test_cap_clamps_after_scaling():
 
 def test_the_resize_convention_is_applied_and_named():
     disp, size = torch.tensor([[0.0, 1.0]]) + 1, (1, 3)
-    published, half_pixel = (kitti_protocol("eigen", name) for name in ("published", "half_pixel"))
+    published = PROTOCOLS["kitti_eigen"]
+    half_pixel = replace(published, align_corners=False)
     torch.testing.assert_close(published.resized_depth(disp, size), 1 / torch.tensor([[1, 1.5, 2]]))
     corner = 1 / half_pixel.resized_depth(disp, (1, 4))
     torch.testing.assert_close(corner, torch.tensor([[1.0, 1.25, 1.75, 2.0]]))
     assert "align_corners=True" in published.resize_name
     assert "align_corners=False" in half_pixel.resize_name
     assert "nearest" in PROTOCOLS["make3d"].resize_name
-    folder = kitti_protocol("my/own/split")
-    assert (folder.name, folder.crop) == ("kitti_eigen", GARG_CROP)
-    assert "my/own/split" in folder.title
 
 
 def test_an_image_without_a_scored_pixel_is_named():
@@ -129,7 +129,7 @@ MEANS = ["mean", "0.200", "2.000", "6.000", "0.300", "0.700", "0.800", "0.900"]
 
 def test_table():
     per_image = np.array([[0.1, 1, 5, 0.2, 0.8, 0.9, 1.0], [0.3, 3, 7, 0.4, 0.6, 0.7, 0.8]])
-    result = EvaluationResult(kitti_protocol("eigen"), per_image, np.array([30.0, 30.0]))
+    result = EvaluationResult(PROTOCOLS["kitti_eigen"], per_image, np.array([30.0, 30.0]))
     lines = result.table().splitlines()
     assert "KITTI Eigen" in lines[0]
     assert "align_corners=True" in lines[0]
@@ -138,8 +138,8 @@ def test_table():
     assert lines[3].split() == MEANS
     assert lines[4].split()[:3] == ["std", "err", "0.100"]
     assert len({len(line) for line in lines[2:]}) == 1
-    stereo = EvaluationResult(kitti_protocol("eigen"), per_image[:1], None, post_process=True)
-    assert "images: 1, post-processed; fixed scale 5.4 (stereo)" in stereo.table()
+    stereo = EvaluationResult(PROTOCOLS["kitti_eigen"], per_image[:1], None, True, STEREO_SCALE)
+    assert "images: 1, post-processed; fixed scale 5.4, no median scaling" in stereo.table()
     assert math.isnan(stereo.standard_error()["rmse"])
 
 
@@ -227,7 +227,7 @@ def test_predictions_are_scored_with_their_own_truth():
         1 / predictor.scaled_disp(Pictures(count)[i]["color", 0, 0][None])[0, 0].numpy()
         for i in range(count)
     ]
-    result = evaluate(predictor, Pictures(count), depths, PLAIN, stereo=False, batch_size=2)
+    result = evaluate(predictor, Pictures(count), depths, PLAIN, batch_size=2)
     assert result.mean()["abs_rel"] < 1e-6
     np.testing.assert_allclose(result.ratios, 1)
 
@@ -241,10 +241,10 @@ def test_an_evaluation_draws_no_global_random_number():
 def test_post_processing_and_stereo_reach_their_places():
     predictor = Brightness()
     result = evaluate(
-        predictor, Pictures(3), truths(3), PLAIN, post_process=True, stereo=True, batch_size=2
+        predictor, Pictures(3), truths(3), PLAIN, post_process=True, scale=5.4, batch_size=2
     )
     assert predictor.calls == [(2, True), (1, True)]
-    assert result.ratios is None
+    assert (result.ratios, result.scale) == (None, 5.4)
     assert result.ratio_median is None
     assert result.ratio_std is None
     assert result.post_process
@@ -257,11 +257,35 @@ def test_a_wrong_number_of_depth_maps_is_refused_before_predicting():
     assert not predictor.calls
 
 
-def test_missing_ground_truth_names_the_command(tmp_path):
-    (tmp_path / "test_files.txt").write_text("drive 0 l\n")
-    with pytest.raises(UserError, match=r"export_gt_depth\.py .*--split " + str(tmp_path)):
-        kitti_ground_truth(str(tmp_path), 1)
-    np.savez(tmp_path / "gt_depths.npz", depth_00000=np.ones((2, 3), np.float32))
-    assert len(kitti_ground_truth(str(tmp_path), 1)) == 1
-    with pytest.raises(UserError, match="1 depth maps for 2 test images"):
-        kitti_ground_truth(str(tmp_path), 2)
+def test_a_report_is_json_without_nan():
+    per_image = np.array([[0.1, 1, 5, 0.2, 0.8, 0.9, 1.0]])
+    result = EvaluationResult(PROTOCOLS["kitti_eigen"], per_image, np.array([30.0]))
+    report = json.loads(json.dumps(result.report(), allow_nan=False))
+    assert report["metrics"] == dict(zip(SEVEN, per_image[0], strict=True))
+    assert (report["images"], report["scale"], report["ratio_median"]) == (1, "median", 30)
+    assert report["ratio_std"] is report["standard_errors"]["rmse"] is None
+    fixed = EvaluationResult(PLAIN, per_image, None, scale=2.0).report()
+    assert (fixed["scale"], fixed["ratio_median"]) == (2.0, None)
+
+
+def test_few_predictions_wait_however_many_images_there_are(monkeypatch):
+    """Scoring is slower than predicting here: predicting waits for it."""
+    made, scored, gap = 0, 0, 0
+
+    def disps():
+        nonlocal made
+        for _ in range(60):
+            made += 1
+            yield torch.ones(2, 2)
+
+    def slow(*_):
+        nonlocal scored, gap
+        gap = max(gap, made - scored)
+        time.sleep(0.001)
+        scored += 1
+        return ImageScore((float(scored),), 1.0)
+
+    monkeypatch.setattr(evaluation, "score_image", slow)
+    result = score(disps(), [np.ones((2, 2))] * 60, replace(PLAIN, metrics=("rmse",)))
+    assert result.per_image[:, 0].tolist() == list(range(1, 61))
+    assert 1 < gap <= evaluation.AHEAD + 2

@@ -38,8 +38,14 @@ HOUSE = {
     # Scripts: arguments in, files or tables out.
     "train": Room(6, "options, process group, one training run"),
     "evaluate_depth": Room(6, "checkpoint to tables", never=never("trainer", "losses")),
+    "evaluate_pose": Room(
+        6, "checkpoint to camera paths", never=never("trainer", "losses", "evaluation")
+    ),
     "test_simple": Room(6, "pictures to coloured depth", never=never("trainer", "losses")),
     "test_video": Room(6, "frames to a GIF", never=never("trainer", "losses")),
+    "prepare_cityscapes": Room(
+        6, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
+    ),
     "export_gt_depth": Room(
         6, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
     ),
@@ -58,6 +64,17 @@ HOUSE = {
         4, "views and motions of a batch, through the networks to the objective",
         never=never("options", "evaluation"),
     ),
+    "pose_inference": Room(
+        4, "a pose network: load, predict paths, score them",
+        never=never("losses", "evaluation", "options"),
+    ),
+    # What is scored, on what, and beside which published rows.
+    "evaluation_sets": Room(
+        4, "options to test sets: pictures, true depth, protocol",
+        never=never("networks", "losses", "options"),
+    ),
+    "published_results": Room(4, "rows of published tables, and ours beside them",
+                              only={"evaluation", "utils"}),
     # What a number means.
     "losses": Room(
         3, "loss terms, auto-mask, weighted sum", never=never("networks", "datasets", "options")
@@ -87,6 +104,10 @@ HOUSE = {
     "kitti_utils": Room(
         1, "calibration and laser scans to depth, in NumPy", only={"utils"}, never=never("torch")
     ),
+    "odometry": Room(
+        1, "camera paths: files, alignment, errors, in NumPy", only={"utils"}, never=never("torch")
+    ),
+    "saved_disps": Room(1, "predicted disparities on disk", only={"utils"}),
     "ground_truth": Room(1, "archives of depth maps, read safely", only={"utils"}),
     "run_log": Room(1, "the folder of a run: log, curves, table, code", only={"utils"}),
     "rendering": Room(1, "scenes to pictures, depth and scans, in NumPy", only=set(),

@@ -29,8 +29,14 @@ MODEL = ["--pretrained_path", "ckpt.pth"]
 SCRIPTS = {
     "train": Script(options.train_options, ["--data_path", "kitti"]),
     "evaluate_depth": Script(options.evaluate_options, [*MODEL, "--kitti_path", "kitti"]),
+    "evaluate_pose": Script(
+        options.evaluate_pose_options, [*MODEL, "--data_path", "odometry", "--output", "paths"]
+    ),
     "test_simple": Script(options.predict_image_options, [*MODEL, "--image_path", "a.png"]),
     "test_video": Script(options.predict_video_options, [*MODEL, "--image_path", "frames"]),
+    "prepare_cityscapes": Script(
+        options.prepare_cityscapes_options, ["--dataset_dir", "raw", "--dump_root", "out"]
+    ),
     "export_gt_depth": Script(
         options.export_gt_options, ["--data_path", "kitti", "--split", "eigen"]
     ),
@@ -91,11 +97,15 @@ def _is_getattr(node: ast.AST) -> bool:
     )
 
 
+# Published flags of which one value is accepted, which the parser itself sees to.
+CHECKED_ONLY = {"prepare_cityscapes": {"seq_length"}}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_flag_that_parses_is_read(script: str):
     reached = reached_from(script) - {"options"}
     read = {name for module in reached for path in files_of(module) for name in reads(path)}
-    assert parsed(script).keys() - read == set()
+    assert parsed(script).keys() - read == CHECKED_ONLY.get(script, set())
 
 
 def test_a_flag_that_is_only_saved_is_not_read(tmp_path: Path):
@@ -200,6 +210,10 @@ TRAIN_DEFAULTS = {
     "eval_split": ["eigen"],
     "no_eval": False,
     "post_process": False,
+    "eval_mono": False,
+    "eval_stereo": False,
+    "disable_median_scaling": False,
+    "pred_depth_scale_factor": 1.0,
 }
 DEFAULTS = {
     "train": TRAIN_DEFAULTS,
@@ -208,6 +222,26 @@ DEFAULTS = {
         "num_workers": 12,
         "post_process": False,
         "use_stereo": False,
+        "kitti_path": "kitti",
+        "make3d_path": None,
+        "nyuv2_path": None,
+        "cityscapes_path": None,
+        "eval_split": ["eigen"],
+        "no_eval": False,
+        "eval_mono": False,
+        "eval_stereo": False,
+        "disable_median_scaling": False,
+        "pred_depth_scale_factor": 1.0,
+        "ext_disp_to_eval": None,
+        "save_pred_disps": False,
+        "eval_out_dir": None,
+        "eval_eigen_to_benchmark": False,
+    },
+    "prepare_cityscapes": {
+        "seq_length": 3,
+        "img_height": 128,
+        "img_width": 416,
+        "num_threads": 4,
     },
     "test_simple": {"ext": "png", "no_cuda": False, "save_npy": False},
     "test_video": {"ext": "png", "no_cuda": False},
@@ -237,38 +271,98 @@ def test_published_process_flags_are_accepted(monkeypatch: pytest.MonkeyPatch):
     parsed("train", "--global_rank", "1", "--world_size", "2")
 
 
-def test_the_kitti_recipe_is_the_published_one(tmp_path: Path):
-    """run_kitti.sh hands torchrun what the authors trained with."""
+def launched(folder: Path, script: str, *arguments: str, **roots: str) -> tuple[list[str], ...]:
+    """What a shell script runs: the launcher's own words, then those after the Python script.
+
+    Stand-ins for torchrun and python print what they are called with, a word a line.
+    """
     bash = shutil.which("bash")
-    torchrun = tmp_path / "torchrun"
-    torchrun.write_text(f"#!{bash}\nprintf '%s\\n' \"$@\"\n")
-    torchrun.chmod(0o755)
+    for name in ("torchrun", "python"):
+        (folder / name).write_text(f"#!{bash}\nprintf '%s\\n' \"$@\"\n")
+        (folder / name).chmod(0o755)
     run = subprocess.run(
-        [bash, str(ROOT / "run_kitti.sh"), "--seed", "7"],
+        [bash, str(ROOT / script), *arguments],
         capture_output=True,
         text=True,
         check=True,
-        cwd=tmp_path,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "DATA": "/data/kitti raw", "HOME": str(tmp_path)},
+        cwd=folder,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder), **roots},
     )
-    arguments = run.stdout.splitlines()
-    script = arguments.index(str(ROOT / "train.py"))
-    assert "--nproc_per_node=2" in arguments[:script]
-    opt = vars(options.train_options(arguments[script + 1 :]))
-    recipe = TRAIN_DEFAULTS | {
-        "data_path": "/data/kitti raw",
+    words = run.stdout.splitlines()
+    name = "evaluate_depth.py" if script == "evaluate.sh" else "train.py"
+    place = words.index(str(ROOT / name))
+    return words[:place], words[place + 1 :]
+
+
+# As published; batch_size is of each GPU.
+RECIPES = {
+    "run_kitti.sh": {
         "batch_size": 10,
-        "resume": True,
-        "use_local_crop": True,
         "use_patch_reshuffle": True,
         "log_frequency": 400,
         "save_frequency": 400,
-        "seed": 7,
-    }
+    },
+    "run_nyu.sh": {
+        "dataset": "nyuv2",
+        "split": "",
+        "height": 288,
+        "width": 384,
+        "max_depth": 10.0,
+        "batch_size": 16,
+        "num_epochs": 50,
+        "decay_step": [26, 36],
+        "log_frequency": 400,
+        "save_frequency": 400,
+    },
+    "run_cityscapes.sh": {
+        "dataset": "cityscapes",
+        "split": "",
+        "data_path_pre": "/data/the triplets",
+        "backbone": "resnet",
+        "height": 192,
+        "width": 512,
+        "use_patch_reshuffle": True,
+        "log_frequency": 600,
+        "save_frequency": 600,
+    },
+}
+
+
+@pytest.mark.parametrize(("script", "gpus"), [*zip(RECIPES, (2, 1, 1), strict=True)])
+def test_recipes_are_the_published_ones(tmp_path: Path, script: str, gpus: int):
+    """The scripts hand torchrun what the authors trained with."""
+    roots = {"DATA": "/data/the raw", "DATA_PRE": "/data/the triplets"}
+    launcher, words = launched(tmp_path, script, "--seed", "7", **roots)
+    assert f"--nproc_per_node={gpus}" in launcher
+    opt = vars(options.train_options(words))
+    common = {"data_path": "/data/the raw", "resume": True, "use_local_crop": True, "seed": 7}
+    recipe = TRAIN_DEFAULTS | common | RECIPES[script]
     free = {"log_dir", "exp_name", "num_workers", "eval_split"}
     assert {name: opt[name] for name in recipe.keys() - free} == {
         name: value for name, value in recipe.items() if name not in free
     }
+    launcher, _ = launched(tmp_path, script, GPUS="4", **roots)
+    assert "--nproc_per_node=4" in launcher
+
+
+@pytest.mark.parametrize(
+    ("roots", "paths"),
+    [
+        (
+            {"KITTI": "/data/the kitti"},
+            {"kitti_path": "/data/the kitti", "eval_split": ["eigen", "eigen_benchmark"]},
+        ),
+        (
+            {"NYUV2": "n", "MAKE3D": "m", "CITYSCAPES": "c"},
+            {"nyuv2_path": "n", "make3d_path": "m", "cityscapes_path": "c", "kitti_path": None},
+        ),
+    ],
+)
+def test_evaluate_sh_scores_on_every_root_that_is_set(tmp_path: Path, roots: dict, paths: dict):
+    _, words = launched(tmp_path, "evaluate.sh", "--post_process", MODEL="a model.pth", **roots)
+    opt = vars(options.evaluate_options(words))
+    expected = {"pretrained_path": "a model.pth", "post_process": True, **paths}
+    assert {name: opt[name] for name in expected} == expected
 
 
 # ---- bad values ------------------------------------------------------------------------------
@@ -320,6 +414,14 @@ BAD = [
     ("train", "--save_frequency 0", "0"),
     ("train", "--exp_name ../other", "../other"),
     ("train", "--exp_name /abs", "/abs"),
+    ("train", "--dataset cityscapes", "--data_path_pre"),
+    ("train", "--data_path_pre triplets", "--data_path_pre triplets"),
+    ("train", "--dataset nyuv2 --jpg", "--jpg"),
+    ("train", "--dataset nyuv2 --use_stereo", "--use_stereo"),
+    ("train", "--eval_every 0", "0"),
+    ("train", "--eval_mono --eval_stereo", "--eval_mono"),
+    ("train", "--pred_depth_scale_factor 2", "--disable_median_scaling"),
+    ("train", "--ext_disp_to_eval disps.npy", "--ext_disp_to_eval"),
     ("train", "--local_rank -1", "-1"),
     ("train", "--world_size 0", "0"),
     ("train", "--resize_convention nearest", "nearest"),
@@ -330,6 +432,16 @@ BAD = [
     ("evaluate_depth", "--height 100", "100"),
     ("evaluate_depth", "--backbone hrnet --num_layers 50", "50"),
     ("evaluate_depth", "--min_depth 2 --max_depth 1", "2"),
+    ("evaluate_depth", "--ext_disp_to_eval disps.npy", "--pretrained_path or --ext_disp_to_eval"),
+    ("evaluate_depth", "--eval_eigen_to_benchmark", "--ext_disp_to_eval"),
+    ("evaluate_depth", "--no_eval", "--save_pred_disps"),
+    ("evaluate_depth", "--eval_out_dir disps", "--save_pred_disps"),
+    ("evaluate_depth", "--no_eval --save_pred_disps --save_json a.json", "--save_json"),
+    ("evaluate_depth", "--pred_depth_scale_factor 0", "0"),
+    ("evaluate_depth", "--pred_depth_scale_factor 2", "--disable_median_scaling"),
+    ("evaluate_depth", "--use_stereo --pred_depth_scale_factor 2", "5.4"),
+    ("prepare_cityscapes", "--seq_length 5", "5"),
+    ("prepare_cityscapes", "--img_width 0", "0"),
     ("test_simple", "--width 33", "33"),
     ("test_simple", "--image", "--image"),
     ("test_video", "--save_npy", "--save_npy"),
@@ -360,6 +472,21 @@ def test_a_missing_argument_is_one_sentence(script: str, capsys: pytest.CaptureF
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (2, "")
     assert re.fullmatch(r"error: [^\n]*" + SCRIPTS[script].required[0] + r"[^\n]*\n", err)
+
+
+def test_something_must_be_scored_on(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        options.evaluate_options(MODEL)
+    flags = "--kitti_path, --nyuv2_path, --make3d_path or --cityscapes_path"
+    assert (end.value.code, flags in capsys.readouterr().err) == (2, True)
+
+
+def test_disparities_need_no_model(capsys: pytest.CaptureFixture[str]):
+    given = ["--ext_disp_to_eval", "disps.npy", "--kitti_path", "kitti"]
+    assert options.evaluate_options(given).pretrained_path is None
+    with pytest.raises(SystemExit):
+        options.evaluate_options([*given, "--post_process"])
+    assert "--post_process needs a model's predictions" in capsys.readouterr().err
 
 
 def test_a_bad_value_ends_the_script_itself():

@@ -17,7 +17,8 @@ from torch.utils.data import default_collate
 from datasets.keys import SampleIndex
 from datasets.splits import split_lines
 from distributed import World
-from evaluation import PROTOCOLS, evaluate, kitti_ground_truth
+from evaluation import PROTOCOLS, evaluate
+from evaluation_sets import kitti_ground_truth
 from inference import DepthPredictor
 from options import train_options
 from tests.tiny_kitti import (

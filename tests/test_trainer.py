@@ -16,7 +16,8 @@ from checkpoint import load_checkpoint
 from datasets import build_dataset
 from datasets.splits import split_lines
 from distributed import World
-from evaluation import PROTOCOLS, evaluate, kitti_ground_truth
+from evaluation import PROTOCOLS, evaluate
+from evaluation_sets import kitti_ground_truth
 from inference import DepthPredictor
 from options import train_options
 from tests.tiny_kitti import (
@@ -340,9 +341,9 @@ def test_an_earlier_run_is_not_overwritten(finished, root, monkeypatch, capsys):
     ("flags", "words"),
     [
         (("--num_layers", 34), ("another backbone", "resnet 18", "resnet 34")),
-        (("--batch_size", 3), ("batch_size 2, now it is 3",)),
-        (("--optimizer", "sgd"), ("optimizer adamw", "sgd")),
-        (("--seed", 5), ("seed 1234", "5")),
+        (("--batch_size", 3), ("another batch_size: 2, now 3",)),
+        (("--optimizer", "sgd"), ("another optimizer: adamw, now sgd",)),
+        (("--seed", 5), ("another seed: 1234, now 5",)),
         (("--pose_model_input", "all"), ("pose_encoder",)),
     ],
 )
