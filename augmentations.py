@@ -120,16 +120,14 @@ def _blend(images: Tensor, factors: Tensor, operation: Tensor, active: Tensor) -
 
 def _grey(images: Tensor) -> Tensor:
     """Luma, (B, 1, H, W)."""
-    weights = images.new_tensor(LUMA)[:, None, None]
-    return (images * weights).sum(1, keepdim=True)
+    return sum(weight * channel for weight, channel in zip(LUMA, images.split(1, 1), strict=True))
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the HSV hue by `shift` (B,), in turns; value and chroma stay as they are."""
     value, chroma, hue = _hue(images)
     hue = 6 * (hue + shift[:, None, None, None])
-    corner = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
-    k = (corner + hue) % 6
+    k = torch.cat([corner + hue for corner in (5, 3, 1)], 1) % 6
     turned = value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
     return torch.where(shift[:, None, None, None] == 0, images, turned)
 
@@ -165,9 +163,9 @@ def undo_reshuffle(images: Tensor, cut: Tensor, height: int, width: int) -> Tens
     images: (B, C, height / 2**s, width / 2**s), a map predicted at scale s. The shift back is
     round((size - cut) / 2**s), halves to even, as the published method has it.
     """
-    size = torch.tensor([height, width], device=cut.device)
-    scale = torch.tensor([images.shape[-2] / height, images.shape[-1] / width], device=cut.device)
-    return cyclic_shift(images, -torch.round((size - cut) * scale).long())
+    rows = torch.round((height - cut[:, 0]) * (images.shape[-2] / height))
+    columns = torch.round((width - cut[:, 1]) * (images.shape[-1] / width))
+    return cyclic_shift(images, -torch.stack([rows, columns], 1).long())
 
 
 def cyclic_shift(images: Tensor, shift: Tensor) -> Tensor:

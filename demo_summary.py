@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     beginning = build_depth_network(trained_with["backbone"], trained_with["num_layers"])
     mean_map = mean_training_map(Path(opt.data_path), split_lines("kitti", split, "train"), size)
     predictors = {
-        "untrained": DepthPredictor(beginning, *size),
+        "untrained": DepthPredictor(beginning, *size, trained.min_depth, trained.max_depth),
         "constant": FixedMap(torch.ones(size)),
         "mean_map": FixedMap(torch.from_numpy(mean_map)),
         "trained": trained,
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def timings(opt: Namespace, evaluate_seconds: float) -> dict[str, float]:
     """Seconds of each part, the earlier ones as run_demo.sh measured them, and in all."""
     seconds = {"install": opt.install, "render": opt.render, "train": opt.train}
-    seconds["evaluate"] = round(evaluate_seconds, 1)
+    seconds["evaluate"] = round(opt.predict + evaluate_seconds, 1)
     return seconds | {"total": round(sum(seconds.values()), 1)}
 
 

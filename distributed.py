@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,7 +45,8 @@ def init_world(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=size)
     return World(rank, size, local_rank, device)
 
 
@@ -62,10 +63,21 @@ def pick_device(no_cuda: bool = False, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def barrier(world: World) -> None:
-    """Wait until every process is here."""
-    if world.size > 1:
-        dist.barrier()
+def run_on_main(world: World, action: Callable[[], T]) -> T | None:
+    """Let the main process do something, while the others wait; its exception is raised on all.
+
+    Returns what `action` returned on the main process, None on the others.
+    """
+    result, error = None, None
+    if world.is_main:
+        try:
+            result = action()
+        except Exception as raised:  # every process must hear of it: they wait in the next line
+            error = raised
+    error = gather_objects(world, error)[0]
+    if error is not None:
+        raise error
+    return result
 
 
 def gather_objects(world: World, value: T) -> list[T]:

@@ -88,8 +88,9 @@ def sample_at_pixels(image: Tensor, pixels: Tensor) -> Tensor:
     Returns (B, C, h, w).
     """
     height, width = image.shape[-2:]
-    span = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    return F.grid_sample(image, 2 * pixels / span - 1, padding_mode="border", align_corners=True)
+    x, y = pixels.unbind(-1)  # scaled by plain numbers: a tensor of them would wait for a GPU
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], -1)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=True)
 
 
 def mean_3x3(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Nothing here imports torch, so that `--help` and a bad value answer at once. A b
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
@@ -33,6 +34,7 @@ TEST_SETS = {
 # What streets can be rendered as (`rendering.LAYOUTS`).
 LAYOUTS = ("kitti", "kitti_depth", "kitti_odom", "cityscapes", "nyuv2", "make3d")
 SIZE_STEP = 32  # the coarsest feature map is 1/32 of the input
+LONGEST_NAME = 255  # bytes of a file's or folder's name, on every usual file system
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -79,6 +81,8 @@ _index = _number(int, 0, INFINITY, "a whole number of at least 0")
 _positive = _number(float, 0, 1e9, "a number above 0", open_low=True)
 _weight = _number(float, 0, 1e9, "a number of at least 0")
 _share = _number(float, 0, 1, "a share between 0 and 1")
+_beta = _number(float, 0, math.nextafter(1, 0), "a number of at least 0 and below 1")
+_seed = _number(int, 0, 2**32 - 1, f"a whole number from 0 to {2**32 - 1}")
 
 
 def _size(text: str) -> int:
@@ -237,8 +241,8 @@ def _add_optimiser(parser: Parser) -> None:
     )
     group.add_argument("--learning_rate", type=_positive, default=1e-4, help="of each process")
     group.add_argument("--weight_decay", type=_weight, default=0.01, help="of all three rules")
-    group.add_argument("--beta1", type=_share, default=0.9, help="of adamw and adam")
-    group.add_argument("--beta2", type=_share, default=0.999, help="of adamw and adam")
+    group.add_argument("--beta1", type=_beta, default=0.9, help="of adamw and adam")
+    group.add_argument("--beta2", type=_beta, default=0.999, help="of adamw and adam")
     group.add_argument("--momentum", type=_weight, default=0.9, help="of sgd")
     group.add_argument(
         "--clip_grad", type=float, default=-1, help="largest gradient norm; -1 does not clip"
@@ -259,7 +263,7 @@ def _add_optimiser(parser: Parser) -> None:
     )
     group.add_argument("--batch_size", type=_count, default=12, help="samples of each process")
     group.add_argument("--num_epochs", type=_count, default=20, help="passes over the data")
-    group.add_argument("--seed", type=_index, default=1234, help="of weights, order and draws")
+    group.add_argument("--seed", type=_seed, default=1234, help="of weights, order and draws")
 
 
 def _add_run(parser: Parser) -> None:
@@ -294,7 +298,8 @@ def _add_benchmarks(group: argparse._ArgumentGroup) -> None:
         "--eval_split",
         nargs="+",
         default=["eigen"],
-        help="of KITTI: eigen, eigen_benchmark, or folders with test_files.txt and gt_depths.npz",
+        help="of KITTI: eigen, eigen_benchmark; or a folder with test_files.txt and gt_depths.npz, "
+        "scored under eigen's name, and so in its place",
     )
 
 
@@ -345,6 +350,7 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
     _check_backbone(parser, opt)
     _check_limits(parser, opt)
     _check_scaling(parser, opt)
+    _check_launcher(parser)
     if int(os.environ.get("WORLD_SIZE", opt.world_size)) > 1 and "MASTER_ADDR" not in os.environ:
         parser.error(
             "--world_size above 1 needs a launcher that says where the processes meet: torchrun "
@@ -359,14 +365,40 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error("--predictive_mask replaces the auto-mask: add --disable_automasking")
     if not opt.clip_grad > 0 and opt.clip_grad != -1:
         parser.error(f"--clip_grad must be above 0, or -1 for none, got {opt.clip_grad:g}")
-    name = PurePath(opt.exp_name)
-    if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in opt.exp_name:
-        parser.error(
-            f"--exp_name must be a folder name within --log_dir, got {opt.exp_name!r}"
-        )
+    _check_exp_name(parser, opt.exp_name)
+    _check_optimiser(parser, opt)
     _check_data(parser, opt)
     opt.decay_step = sorted(opt.decay_step)
     opt.log_dir = str(Path(opt.log_dir).expanduser())
+
+
+def _check_launcher(parser: Parser) -> None:
+    """What a launcher says in the environment must be numbers."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        value = os.environ.get(name, "0")
+        if not (value.isascii() and value.isdigit()):
+            parser.error(f"{name} in the environment must be a whole number, got {value!r}")
+
+
+def _check_exp_name(parser: Parser, text: str) -> None:
+    name = PurePath(text)
+    if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in text:
+        parser.error(f"--exp_name must be a folder name within --log_dir, got {text!r}")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.parts):
+        parser.error(f"--exp_name is longer than the {LONGEST_NAME} bytes of a folder's name")
+
+
+def _check_optimiser(parser: Parser, opt: argparse.Namespace) -> None:
+    if opt.lr_sche_type == "cos" and opt.eta_min > opt.learning_rate:
+        parser.error(
+            f"--lr_sche_type cos falls to --eta_min {opt.eta_min:g}, which must not be above "
+            f"--learning_rate {opt.learning_rate:g}"
+        )
+    if opt.batch_size == 1 and (opt.height, opt.width) == (SIZE_STEP, SIZE_STEP):
+        parser.error(
+            f"--batch_size 1 with an input of {SIZE_STEP}x{SIZE_STEP} leaves one value of a "
+            "channel at 1/32 of the size, and batch norm needs more: enlarge one of the three"
+        )
 
 
 def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
@@ -475,6 +507,7 @@ def _add_results(parser: Parser) -> None:
 
 def _check_evaluate(parser: Parser, opt: argparse.Namespace) -> None:
     _check_scaling(parser, opt)
+    _check_launcher(parser)
     if (opt.pretrained_path is None) == (opt.ext_disp_to_eval is None):
         parser.error("give --pretrained_path or --ext_disp_to_eval: one of them predicts")
     roots = [f"--{name}_path" for name in TEST_SETS]
@@ -567,7 +600,7 @@ def demo_summary_options(argv: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--run", required=True, help="folder of the training run")
     parser.add_argument("--output", required=True, help="folder of summary.json and demo.png")
     parser.add_argument("--quick", action="store_true", help="do not judge what was learned")
-    for part in ("install", "render", "train"):
+    for part in ("install", "render", "train", "predict"):
         parser.add_argument(f"--{part}", type=_weight, default=0.0, help=f"seconds of {part}")
     return parser.parse_args(argv)
 
@@ -625,4 +658,6 @@ def evaluate_pose_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     group = parser.add_argument_group("speed")
     group.add_argument("--batch_size", type=_count, default=16, help="frames predicted at once")
     group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
-    return parser.parse_args(argv)
+    opt = parser.parse_args(argv)
+    _check_launcher(parser)
+    return opt

@@ -10,13 +10,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 output=demo_output
 streets=9 frames=30 epochs=2 quick=()
-case "${1:-}" in
+case "$*" in
 "") ;;
 --quick)
     output=demo_output/quick streets=3 frames=5 epochs=1 quick=(--quick)
     ;;
 *)
-    echo "error: run_demo.sh takes --quick or nothing, got $1" >&2
+    echo "error: run_demo.sh takes --quick or nothing, got $*" >&2
     exit 2
     ;;
 esac
@@ -45,9 +45,10 @@ python train.py --data_path "$data" --split "$split" --eval_split "$split" \
     --batch_size 3 --learning_rate 3e-4 --num_epochs "$epochs" --log_frequency 25 --num_workers 1
 lap && train=$lap
 
+predicting=$SECONDS
 mkdir -p "$output/predictions"
 python test_simple.py --image_path "$(sed -n 's#^\(.*\) \([0-9]*\) l$#'"$data"'/\1/image_02/data/\2.png#p' \
     "$split/test_files.txt" | head -n 1)" \
     --output "$output/predictions" --pretrained_path "$run/ckpt.pth" --no_cuda
 python demo_summary.py --data_path "$data" --run "$run" --output "$output" "${quick[@]}" \
-    --install "$install" --render "$render" --train "$train"
+    --install "$install" --render "$render" --train "$train" --predict "$((SECONDS - predicting))"

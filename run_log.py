@@ -72,8 +72,9 @@ class RunLog:
     `metrics.csv`.
     """
 
-    def __init__(self, folder: Path, is_main: bool) -> None:
-        """Make the folder, or go on in it. Raises UserError if it cannot be written."""
+    def __init__(self, folder: Path, is_main: bool, step: int = 0) -> None:
+        """Make the folder, or go on in it from `step`, which hides what an interrupted run drew
+        beyond it. Raises UserError if it cannot be written."""
         self.folder, self.is_main = folder, is_main
         if is_main:
             try:
@@ -82,7 +83,8 @@ class RunLog:
             except OSError as error:
                 message = f"cannot write the run's folder {folder}: {reason(error)}"
                 raise UserError(message) from error
-            self.writer = SummaryWriter(str(folder / "tensorboard" / "train"))
+            events = str(folder / "tensorboard" / "train")
+            self.writer = SummaryWriter(events, purge_step=step or None)
         else:
             self.logger = setup_logging(is_main=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from checkpoint import load_checkpoint, load_parts, save_checkpoint
 from datasets import build_dataset
 from datasets.samplers import EpochSampler
 from datasets.splits import split_lines
-from distributed import World, barrier, gather_objects, mean_over_ranks
+from distributed import World, gather_objects, mean_over_ranks, run_on_main
 from evaluation import evaluate
 from evaluation_sets import cautions, find_benchmarks, fixed_scale
 from inference import DepthPredictor, colourise
@@ -38,7 +39,7 @@ from pose_inference import (
 )
 from run_log import Clock, Progress, RunLog
 from training_step import TrainingStep
-from utils import UserError
+from utils import UserError, check_writable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -47,7 +48,7 @@ PICTURES_SHOWN = 4  # of a batch, in TensorBoard
 # The options that a run's steps follow from: a resumed run must keep them. The others, such as
 # paths, workers, logging, evaluation and the number of epochs, are free.
 COURSE = (
-    "dataset", "split", "jpg", "height", "width", "frame_ids", "use_stereo", "pose_model_input",
+    "dataset", "jpg", "height", "width", "frame_ids", "use_stereo", "pose_model_input",
     "use_local_crop", "use_patch_reshuffle", "num_scales", "disparity_smoothness", "min_depth",
     "max_depth", "v1_multiscale", "avg_reprojection", "disable_automasking", "predictive_mask",
     "no_ssim", "optimizer", "learning_rate", "weight_decay", "beta1", "beta2", "momentum",
@@ -70,6 +71,7 @@ class Trainer:
         self.folder = Path(opt.log_dir) / opt.exp_name
         self.checkpoint_path = self.folder / "ckpt.pth"
         resumed = self._find_checkpoint()
+        check_writable(self.folder)
         torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
         self.benchmarks = (
@@ -92,8 +94,9 @@ class Trainer:
             opt.max_depth,
             world.device,
         )
-        self.log = RunLog(self.folder, world.is_main)
-        self.log.record(vars(opt))
+        log = run_on_main(world, lambda: RunLog(self.folder, True, self.step))
+        self.log = log or RunLog(self.folder, False)
+        run_on_main(world, lambda: self.log.record(vars(opt)))
 
     # ---- assembly ----------------------------------------------------------------------------
 
@@ -198,23 +201,26 @@ class Trainer:
 
     def _start_from(self, path: Path) -> None:
         """Load the networks of --models_to_load from another run's checkpoint."""
-        parts = self.networks.parts()
-        chosen = {name: parts[name] for name in self.opt.models_to_load if name in parts}
+        parts, wanted = self.networks.parts(), self.opt.models_to_load
+        chosen = {name: parts[name] for name in wanted if name in parts}
+        # A run by stereo alone has no pose network, which the default list names all the same.
+        absent = set(wanted) - set(parts) - {"pose_encoder", "pose"}
+        if absent or not chosen:
+            raise UserError(
+                f"--models_to_load {' '.join(wanted)}: this run has the networks {', '.join(parts)}"
+            )
         load_parts(chosen, load_checkpoint(path), path)
 
     def _wrap(self) -> nn.Module:
-        """The step as DDP runs it. Batch norm is synchronised on CUDA; elsewhere every process
-        takes over rank 0's statistics at each step."""
+        """The step as DDP runs it. Batch norm sees the global batch on CUDA; elsewhere every
+        process normalises by its own, and takes over rank 0's running statistics at each step."""
         if self.world.size == 1:
             return self.networks
         on_cuda = self.world.device.type == "cuda"
         if on_cuda:
             self.networks = nn.SyncBatchNorm.convert_sync_batchnorm(self.networks)
-        return DistributedDataParallel(
-            self.networks,
-            device_ids=[self.world.device.index] if on_cuda else None,
-            broadcast_buffers=not on_cuda,
-        )
+        devices = [self.world.device.index] if on_cuda else None
+        return DistributedDataParallel(self.networks, device_ids=devices)
 
     # ---- the run -----------------------------------------------------------------------------
 
@@ -234,11 +240,12 @@ class Trainer:
             log.info("resumed at epoch %d, batch %d", self.epoch, self.batch)
         while self.epoch < opt.num_epochs:
             self._train_epoch()
+            if self.benchmarks or self.sequences:
+                self._save_checkpoint()  # whatever happens while evaluating
             means = self._epoch_means()
             scores = self._evaluate()
-            rate = self.optimizer.param_groups[0]["lr"]
-            row = {"epoch": self.epoch, "step": self.step, **means, "lr": rate, **scores}
-            self.log.metrics(row)
+            row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
+            run_on_main(self.world, lambda row=row: self.log.metrics(row))
             self.log.scalars({f"eval/{name}": value for name, value in scores.items()}, self.step)
             self._save_epoch()
         self.log.close()
@@ -289,6 +296,12 @@ class Trainer:
         self.batch += 1
         return pictures
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step (the optimiser holds that of the next)."""
+        schedule = self.scheduler
+        return schedule.base_lrs[0] * schedule.lr_lambdas[0](max(self.step - 1, 0))
+
     def _step_seed(self) -> int:
         """A seed of this step's own noise, another on every rank."""
         own = (self.opt.seed * self.world.size + self.world.rank) * 2**32 + self.step
@@ -308,7 +321,8 @@ class Trainer:
         """
         scores: dict[str, float] = {}
         done = self.epoch + 1
-        if done % self.opt.eval_every and done < self.opt.num_epochs:
+        left_out = done % self.opt.eval_every and done < self.opt.num_epochs
+        if left_out or not (self.benchmarks or self.sequences):
             return scores
         self._share_buffers()
         scale = fixed_scale(self.opt)
@@ -360,7 +374,7 @@ class Trainer:
             self.opt.num_epochs * self.steps_per_epoch,
             self.opt.batch_size * self.world.size,
         )
-        self.log.progress(progress, clock, means, self.optimizer.param_groups[0]["lr"])
+        self.log.progress(progress, clock, means, self.rate)
         self.log.images(self._shown(batch, pictures), self.step)
 
     def _shown(self, batch: Mapping, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -405,9 +419,8 @@ class Trainer:
 
     def _save_epoch(self) -> None:
         """models/model{epoch}.pth, then ckpt.pth, which says that the next epoch is to be done."""
-        if self.world.is_main:
-            path = self.folder / "models" / f"model{self.epoch}.pth"
-            save_checkpoint(path, self._networks_state())
+        path = self.folder / "models" / f"model{self.epoch}.pth"
+        run_on_main(self.world, lambda: save_checkpoint(path, self._networks_state()))
         self.epoch, self.batch = self.epoch + 1, 0
         self._save_checkpoint()
 
@@ -415,29 +428,36 @@ class Trainer:
         """ckpt.pth: all that going on needs. Bad numbers are not saved, but stop the run."""
         self._stop_if_not_finite(mean_over_ranks(self.world, self.sums) if self.sums else {})
         sums = gather_objects(self.world, {name: s.item() for name, s in self.sums.items()})
-        if self.world.is_main:
-            state = self._networks_state() | {
-                "epoch": self.epoch,
-                "batch_idx": self.batch,
-                "step_in_total": self.step,
-                "course": self._course(),
-                "sums": sums,
-                "optimizer": self.optimizer.state_dict(),
-                "lr_scheduler": self.scheduler.state_dict(),
-            }
-            save_checkpoint(self.checkpoint_path, state)
-        barrier(self.world)
+        run_on_main(self.world, lambda: save_checkpoint(self.checkpoint_path, self._state(sums)))
+
+    def _state(self, sums: list[dict[str, float]]) -> dict:
+        """All that ckpt.pth holds; sums: of every rank."""
+        return self._networks_state() | {
+            "epoch": self.epoch,
+            "batch_idx": self.batch,
+            "step_in_total": self.step,
+            "course": self._course(),
+            "sums": sums,
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.scheduler.state_dict(),
+        }
 
     def _course(self) -> dict[str, object]:
         """What must not change within a run: else its steps are other ones, or do not fit."""
-        shared = {name: vars(self.opt)[name] for name in COURSE}
-        shape = {"number of processes": self.world.size, "batches an epoch": self.steps_per_epoch}
-        return shared | shape
+        opt = self.opt
+        course = {name: vars(opt)[name] for name in COURSE}
+        if opt.lr_sche_type == "cos" or opt.warm_up:  # their rates follow from the last step
+            course["num_epochs"] = opt.num_epochs
+        lines = "\n".join(self.dataset.lines).encode()
+        course["training list (digest)"] = hashlib.sha256(lines).hexdigest()[:12]
+        return course | {
+            "number of processes": self.world.size,
+            "batches an epoch": self.steps_per_epoch,
+        }
 
     def _restore(self, state: dict) -> None:
         """Take up a run of ours where its checkpoint left it."""
         path = self.checkpoint_path
-        load_parts(self.networks.parts(), state, path)
         if "course" not in state:
             raise UserError(
                 f"{path} holds networks, but not the state of a run of this project: start from "
@@ -450,6 +470,7 @@ class Trainer:
                     f"{path} was written with another {name}: {before}, now {now}; resume with the "
                     "settings it was started with, or start anew under another --exp_name"
                 )
+        load_parts(self.networks.parts(), state, path)
         self.epoch, self.batch = state["epoch"], state["batch_idx"]
         self.step = state["step_in_total"]
         self.optimizer.load_state_dict(state["optimizer"])

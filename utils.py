@@ -38,9 +38,12 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The non-blank lines of a text file, stripped, in order. Raises UserError if unreadable."""
+    """The non-blank lines of a text file, stripped, in order. Raises UserError if unreadable.
+
+    A byte order mark, as editors on Windows write it, is no part of the first line.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the text file {path}: {reason(error)}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -76,6 +79,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise UserError if a folder, which may not exist yet, could not be made and written to.
+
+    Nothing is made: this is for knowing before long work.
+    """
+    place = Path(folder).absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "is not a folder" if not place.is_dir() else "cannot be written to"
+        raise UserError(f"cannot write the folder {folder}: {place} {what}")
 
 
 def _umask() -> int:

@@ -26,8 +26,9 @@ def intrinsics_at(K: Tensor, inv_K: Tensor, full: int, size: int) -> tuple[Tenso
     """
     if size == full:
         return K, inv_K
-    shrink = torch.diag(K.new_tensor([size / full, size / full, 1, 1]))
-    return shrink @ K, inv_K @ torch.linalg.inv(shrink)
+    shrink = size / full
+    shrunk = torch.cat([K[:, :2] * shrink, K[:, 2:]], 1)
+    return shrunk, torch.cat([inv_K[:, :, :2] / shrink, inv_K[:, :, 2:]], 2)
 
 
 def crop_camera(crop: Tensor, K: Tensor, height: int, width: int) -> Tensor:
@@ -67,7 +68,8 @@ def crop_motion(src_T_tgt: Tensor, Rc: Tensor) -> Tensor:
     """
     Rc = Rc[:, None]
     motion = src_T_tgt.double()
-    rotation = Rc @ motion[..., :3, :3] @ torch.linalg.inv(Rc)
+    turned = Rc @ motion[..., :3, :3]
+    rotation = torch.linalg.solve_triangular(Rc, turned, upper=True, left=False)  # times Rc^-1
     translation = Rc @ motion[..., :3, 3:]
     top = torch.cat([rotation, translation], -1)
     return torch.cat([top, motion[..., 3:, :]], -2).to(src_T_tgt.dtype)

@@ -218,7 +218,7 @@ def train_until(monkeypatch, root: Path, name: str, calls: int, method: str, *fl
     [
         ("train_step", 2, (0, 2), 0),  # within the first epoch
         ("train_step", 4, (1, 0), 2),  # a step after an epoch's end, with samples fetched ahead
-        ("_save_epoch", 1, (1, 2), 0),  # its row was written, its model not
+        ("_save_epoch", 1, (1, 3), 0),  # its row was written, its model not
     ],
 )
 def test_a_resumed_run_ends_as_if_never_interrupted(
@@ -344,7 +344,7 @@ def test_an_earlier_run_is_not_overwritten(finished, root, monkeypatch, capsys):
         (("--batch_size", 3), ("another batch_size: 2, now 3",)),
         (("--optimizer", "sgd"), ("another optimizer: adamw, now sgd",)),
         (("--seed", 5), ("another seed: 1234, now 5",)),
-        (("--pose_model_input", "all"), ("pose_encoder",)),
+        (("--pose_model_input", "all"), ("another pose_model_input: pairs, now all",)),
     ],
 )
 def test_a_run_resumes_with_its_own_settings_alone(
@@ -363,3 +363,39 @@ def test_networks_alone_cannot_be_resumed(finished, root, monkeypatch, capsys):
     shutil.copy(finished / "models/model1.pth", folder / "ckpt.pth")
     message = refused(monkeypatch, capsys, arguments(root, "networks alone", "--resume"))
     assert "--pretrained_path" in message
+
+
+# ---- what an audit found --------------------------------------------------------------------------
+
+
+def test_training_survives_a_failed_evaluation(finished, root, monkeypatch):
+    def fail(self):
+        raise UserError("the picture of image 1 is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluate", fail)
+        with pytest.raises(UserError, match="damaged"):
+            run_train(root, "evaluation fails")
+    folder = root / "logs" / "evaluation fails"
+    assert load(folder / "ckpt.pth")["step_in_total"] == STEPS
+    run_train(root, "evaluation fails", "--resume")
+    assert_equal_runs(finished, folder)
+
+
+def test_the_rate_told_is_the_one_that_was_used(root):
+    folder = run_train(root, "decay", "--decay_step", 1, "--no_eval")
+    rates = [float(row["lr"]) for row in read_metrics(folder)]
+    assert rates == pytest.approx([1e-4, 1e-5])
+
+
+def test_networks_this_run_has_not_cannot_be_loaded(finished, root, monkeypatch, capsys):
+    flags = ("--pretrained_path", finished / "ckpt.pth", "--models_to_load", "predictive_mask")
+    message = refused(monkeypatch, capsys, arguments(root, "no mask", *flags))
+    assert "predictive_mask" in message
+    assert "encoder, depth, pose_encoder, pose" in message
+
+
+def test_an_unwritable_log_dir_is_found_before_anything_else(root, monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    command = arguments(root, "run", "--log_dir", tmp_path / "file" / "logs", "--data_path", "none")
+    assert "file is not a folder" in refused(monkeypatch, capsys, command)
