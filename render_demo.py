@@ -1,7 +1,7 @@
-"""Render textured streets with a moving stereo pair, in the KITTI raw layout, with true depth.
+"""Render textured streets with a moving stereo pair, in a data set's layout, with true depth.
 
-The last street is held out: `split/train_files.txt` lists the others' frames, left and right,
-`split/test_files.txt` every third left frame of the last one.
+The last street is held out for testing: every third of its frames. The lists that training and
+evaluation take are in `split/` of KITTI's layouts and in the root of the others.
 """
 
 from __future__ import annotations
@@ -9,56 +9,74 @@ from __future__ import annotations
 import json
 import os
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from options import render_options
+from options import LAYOUTS, render_options
 from utils import UserError, atomic_path, format_duration, reason, run_script
+
+if TYPE_CHECKING:
+    from rendering import Plan
 
 RENDERER = 1  # raised when equal settings no longer give equal files
 SETTINGS = "rendering.json"
-TEST_STEP = 3
 METRES_AHEAD = (20.0, 110.0)  # of street beyond the last frame, at least and at most
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Render the streets that the folder lacks, then write calibration and lists."""
+    """Render, of each layout, the streets that its folder lacks, then write its lists."""
     opt = render_options(argv)
     if opt.streets < 2:
         raise UserError(f"--streets {opt.streets}: expected 2 or more, since the last is held out")
-    if opt.frames < 3:
-        raise UserError(f"--frames {opt.frames}: expected 3 or more, since a training frame needs "
-                        "both its neighbours")
+    out, names = Path(opt.out), [opt.layout]
+    if opt.layout == "all":
+        names = [name for name in LAYOUTS if name != "kitti"]  # which kitti_depth includes
+    from rendering import LAYOUTS as writers
+    from rendering import Plan
+
+    for name in names:
+        least = 2 * (writers[name].NEIGHBOURS or 0) + 1
+        if opt.frames < least:
+            raise UserError(f"--frames {opt.frames}: expected {least} or more, since a training "
+                            f"frame of {name} needs {least // 2} neighbours on either side")
+    plan = Plan(opt.streets, opt.frames, opt.height, opt.width)
+    for name in names:
+        render_layout(out / name if opt.layout == "all" else out, name, plan, opt.seed)
+
+
+def render_layout(out: Path, name: str, plan: Plan, seed: int) -> None:
+    """Render what `out` lacks of a layout. Raises UserError if it holds anything else."""
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    from rendering.kitti_raw import DATE, calibration, drive_name
+    from rendering import LAYOUTS
 
-    out, started = Path(opt.out), time.monotonic()
-    _claim(out, opt)
-    numbers = range(1, opt.streets + 1)
-    missing = [n for n in numbers if not (out / drive_name(n)).is_dir()]
+    layout, started = LAYOUTS[name], time.monotonic()
+    _claim(out, name, plan, seed)
+    training = [] if layout.NEIGHBOURS is None else plan.training
+    numbers = [*training, plan.held_out]
+    missing = [n for n in numbers if not (out / layout.folder(n, plan)).is_dir()]
     workers = max(1, min(len(missing), os.cpu_count() or 1))
     drives = Parallel(workers, return_as="generator_unordered")(
-        delayed(_render_street)(out, number, opt) for number in missing
+        delayed(_render_street)(out, name, number, plan, seed) for number in missing
     )
-    for _ in tqdm(drives, "streets", len(missing), disable=not missing):
+    for _ in tqdm(drives, f"{name} streets", len(missing), disable=not missing):
         pass
-    files = {f"{DATE}/{name}": text for name, text in calibration(opt.height, opt.width).items()}
-    train, test = _split_lines([drive_name(n) for n in numbers], opt.frames)
-    files |= {"split/train_files.txt": "\n".join(train) + "\n",
-              "split/test_files.txt": "\n".join(test) + "\n"}
-    for name, text in files.items():
-        _write_text(out / name, text)
-    print(f"{out}: {opt.streets} streets of {opt.frames} frames ({len(missing)} rendered now, "
-          f"{format_duration(time.monotonic() - started)}), lists in {out / 'split'}")
+    files = layout.files(plan)
+    for path, text in files.items():
+        _write_text(out / path, text)
+    lists = (out / next(path for path in files if path.endswith("_files.txt"))).parent
+    streets = f"{len(numbers)} street{'s' * (len(numbers) > 1)}"
+    print(f"{out}: {streets} of {plan.frames} frames ({len(missing)} rendered now, "
+          f"{format_duration(time.monotonic() - started)}), lists in {lists}")
 
 
-def _claim(out: Path, opt: Namespace) -> None:
+def _claim(out: Path, name: str, plan: Plan, seed: int) -> None:
     """Record the settings in the folder. Raises UserError if it holds anything else."""
-    keys = ("streets", "frames", "height", "width", "seed")
-    settings = {key: getattr(opt, key) for key in keys} | {"renderer": RENDERER}
+    settings = plan._asdict() | {"seed": seed, "renderer": RENDERER}
+    if name != "kitti":
+        settings["layout"] = name
     try:
         used = out.exists() and any(out.iterdir())
         recorded = json.loads((out / SETTINGS).read_text()) if used else settings
@@ -77,29 +95,20 @@ def _write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def _render_street(out: Path, number: int, opt: Namespace) -> None:
+def _render_street(out: Path, name: str, number: int, plan: Plan, seed: int) -> None:
     """Render one street, in a process of its own. Raises UserError if it cannot be written."""
     import numpy as np
 
-    from rendering import Street, drive_poses
-    from rendering.kitti_raw import write_drive
+    from rendering import LAYOUTS, Street, drive_poses
 
-    seed = opt.seed * 10_000 + number
-    poses = drive_poses(seed, opt.frames)
+    seed = seed * 10_000 + number
+    poses = drive_poses(seed, plan.frames)
     ahead = np.random.default_rng(seed).uniform(*METRES_AHEAD)
     street = Street(seed, length=poses[-1, 2, 3] + ahead)
     try:
-        write_drive(out, number, street, poses, opt.height, opt.width)
+        LAYOUTS[name].write_street(out, number, street, poses, plan)
     except OSError as error:
         raise UserError(f"cannot write street {number} to {out}: {reason(error)}") from error
-
-
-def _split_lines(drives: Sequence[str], frames: int) -> tuple[list[str], list[str]]:
-    """Lines `DRIVE FRAME SIDE` of the training list and of the held-out street's."""
-    *training, held_out = drives
-    train = [f"{drive} {frame:010d} {side}"
-             for drive in training for frame in range(1, frames - 1) for side in "lr"]
-    return train, [f"{held_out} {frame:010d} l" for frame in range(0, frames, TEST_STEP)]
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from augmentations import Augmentation, CropBox
 from datasets.mono_dataset import MonoDataset
-from layers import backproject, project, sample_at_pixels
+from layers import sample_at_pixels
 from rendering import STEREO_BASELINE, Street, drive_poses, render
-from view_synthesis import crop_camera, crop_motion, warp
+from tests.rendered_truth import FLOOR, true_motions, warp_errors
+from view_synthesis import warp
 
 NATIVE, SIZE = (160, 480), (96, 288)
 CAMERAS = {"centred": (0.58, 1.92, 0.5, 0.5), "off-centre": (0.7, 1.6, 0.44, 0.57)}
@@ -28,7 +29,6 @@ CROPS = {
     "corner crop": CropBox(1.9, 182, 547, 0, 250),
 }
 FRAMES = (0, -1, 1, "s")
-FLOOR = 0.02  # mean absolute difference of grey values left by resampling, in [0, 1]
 
 
 @cache
@@ -80,66 +80,13 @@ class Rendered(MonoDataset):
         return self.drawn
 
 
-def true_motions(camera: str, flip: bool) -> Tensor:
-    """src_T_tgt (1, N, 4, 4) of the neighbours, in the mirrored world where flipped."""
-    poses = rendered(camera)[1]
-    mirror = np.diag([-1.0, 1, 1, 1]) if flip else np.eye(4)
-    motions = [mirror @ np.linalg.inv(poses[f]) @ poses[0] @ mirror for f in FRAMES[1:3]]
-    return torch.from_numpy(np.stack(motions)).float()[None]
-
-
-def depth_at(camera: str, flip: bool, crop: CropBox | None) -> tuple[Tensor, Tensor]:
-    """True depth in the view's own camera, and where it is known and smooth, (1, 1, H, W)."""
-    depth = rendered(camera)[2]
-    depth = depth[:, ::-1] if flip else depth
-    resized = (crop.height, crop.width) if crop else SIZE
-    y0, x0 = (crop.y0, crop.x0) if crop else (0, 0)
-    rows = (y0 + np.arange(SIZE[0]) + 0.5) * NATIVE[0] / resized[0] - 0.5
-    columns = (x0 + np.arange(SIZE[1]) + 0.5) * NATIVE[1] / resized[1] - 0.5
-    near = [
-        depth[np.clip(np.round(rows + dy).astype(int), 0, NATIVE[0] - 1)][
-            :, np.clip(np.round(columns + dx).astype(int), 0, NATIVE[1] - 1)
-        ]
-        for dy in (-3, 0, 3)
-        for dx in (-3, 0, 3)
-    ]
-    here = near[4]
-    smooth = (np.min(near, 0) > 0) & (np.max(near, 0) < 1.15 * np.min(near, 0)) & (here < 60)
-    extent = (SIZE[1] - 1) / (crop.width - 1) if crop else 1.0
-    here = np.where(here > 0, here, 1.0) * extent
-    return torch.from_numpy(here).float()[None, None], torch.from_numpy(smooth)[None, None]
-
-
 def errors(camera: str, flip: bool, view: str, K: Tensor | None = None) -> tuple[list, list]:
     """Mean |target - warped| and |target - source| of each source, over visible pixels."""
-    crop = CROPS[view]
-    sample = Rendered(camera, flip, crop)[0]
-    kind = "color" if crop is None else "color_local"
-    images = {f: sample[kind, f, 0].float()[None] / 255 for f in FRAMES}
-    K = sample["K"][None] if K is None else K
-    inv_K = torch.linalg.inv(K)
-    motions = torch.cat([true_motions(camera, flip), sample["stereo_T"][None, None]], 1)
-    if crop is not None:
-        Rc = crop_camera(sample["crop"][None], K, *SIZE)
-        motions = crop_motion(motions, Rc)
-    depth, known = depth_at(camera, flip, crop)
-    sources = torch.stack([images[f] for f in FRAMES[1:]], 1)
-    warped = warp(sources, depth, motions, K, inv_K)
-    pixels = project(backproject(depth, inv_K), K, motions).unflatten(2, SIZE)
-    limit = torch.tensor([SIZE[1] - 1.0, SIZE[0] - 1.0])
-    inside = ((pixels > 0) & (pixels < limit)).all(-1)
-    after, before = [], []
-    for n in range(len(FRAMES) - 1):
-        seen = (known[0, 0] & inside[0, n] & unoccluded(images[0], warped[0, n]))[None]
-        after.append((images[0] - warped[:, n]).abs().mean(1)[seen].mean().item())
-        before.append((images[0] - sources[:, n]).abs().mean(1)[seen].mean().item())
-    return after, before
-
-
-def unoccluded(target: Tensor, warped: Tensor) -> Tensor:
-    """Leaves out the worst twentieth: what a nearer thing hides from the source."""
-    error = (target[0] - warped).abs().mean(0)
-    return error <= error.flatten().quantile(0.95)
+    _, poses, depth = rendered(camera)
+    sample = Rendered(camera, flip, CROPS[view])[0]
+    neighbours = true_motions({frame: poses[frame] for frame in (0, -1, 1)}, flip)
+    motions = torch.cat([neighbours, sample["stereo_T"][None, None]], 1)
+    return warp_errors(sample, depth, motions, flip, CROPS[view], K)
 
 
 @pytest.mark.parametrize("view", CROPS)

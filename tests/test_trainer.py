@@ -365,11 +365,11 @@ def test_networks_alone_cannot_be_resumed(finished, root, monkeypatch, capsys):
     assert "--pretrained_path" in message
 
 
-# ---- what an audit found --------------------------------------------------------------------------
+# ---- what an audit found ------------------------------------------------------------------------
 
 
 def test_training_survives_a_failed_evaluation(finished, root, monkeypatch):
-    def fail(self):
+    def fail(_trainer):
         raise UserError("the picture of image 1 is damaged")
 
     with monkeypatch.context() as patch:
