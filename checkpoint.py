@@ -7,6 +7,7 @@ so that it and ours can read each other's files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def save_checkpoint(path: str | Path, state: Mapping[str, object]) -> None:
     with atomic_path(path) as partial:
         try:
             torch.save(dict(state), partial)
-        except RuntimeError as error:  # torch's zip writer does not raise OSError
-            raise UserError(f"cannot write {path}: {reason(error)}") from error
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
+                raise
+            # torch's zip writer: it hides the OSError behind positions in its file.
+            raise UserError(f"cannot write {path}: the disk is full, or takes no file of that size "
+                            "from this user") from error
 
 
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
@@ -99,12 +104,13 @@ def _describe_encoder(encoder: Mapping[str, Tensor]) -> tuple[str, int] | None:
 
 
 def _check_readable(path: Path) -> None:
-    if path.is_dir() and all((path / name).is_file() for name in MONODEPTH2_FILES):
+    is_folder = os.path.isdir(path)  # False too for a name that is too long: Path.is_dir raises
+    if is_folder and all((path / name).is_file() for name in MONODEPTH2_FILES):
         raise UserError(
             f"{path} is a Monodepth2 model folder: its decoder is another network, which cannot be "
             "loaded here; a checkpoint file of this project or of BDEdepth is expected"
         )
-    if path.is_dir():
+    if is_folder:
         raise UserError(f"{path} is a folder: give the checkpoint file itself, such as ckpt.pth")
     try:
         path.open("rb").close()

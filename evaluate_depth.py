@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections import deque
@@ -92,10 +93,11 @@ def find_saved(opt: Namespace, benchmarks: Sequence[Benchmark]) -> dict[str, Sav
     from saved_disps import disps_file, read_saved
 
     path, found = Path(opt.ext_disp_to_eval), {}
+    is_folder = os.path.isdir(path)
     made_for = {"kitti_eigen_benchmark": "kitti_eigen"} if opt.eval_eigen_to_benchmark else {}
     names = [benchmark.protocol.name for benchmark in benchmarks]
     files = {name: disps_file(made_for.get(name, name)) for name in names}
-    if path.is_file() and len(set(files.values())) > 1:
+    if os.path.isfile(path) and len(set(files.values())) > 1:
         raise UserError(
             f"{path} is one file, for one benchmark: for these, --ext_disp_to_eval takes a folder "
             f"with {', '.join(files.values())}"
@@ -105,7 +107,7 @@ def find_saved(opt: Namespace, benchmarks: Sequence[Benchmark]) -> dict[str, Sav
         if protocol.name in made_for:
             chosen = places_in_eigen(lines)
             count = len(split_lines("kitti", "eigen", "test"))
-        found[protocol.name] = read_saved(path / file if path.is_dir() else path, count, chosen)
+        found[protocol.name] = read_saved(path / file if is_folder else path, count, chosen)
     return found
 
 

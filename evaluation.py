@@ -251,7 +251,10 @@ def _number_or_none(value: float | None) -> float | None:
 
 
 class Predictor(Interface):
-    """What `evaluate` needs of a depth network (inference.DepthPredictor has it)."""
+    """What `evaluate` needs of a depth network (inference.DepthPredictor has it).
+
+    One that computes on a GPU has a `device` that says so.
+    """
 
     def scaled_disp(self, images: Tensor, post_process: bool = False) -> Tensor:
         """Images (B, 3, H, W), uint8, to 1 / depth (B, 1, H, W)."""
@@ -299,8 +302,9 @@ def predictions(
     num_workers: int = 0,
 ) -> Iterator[Tensor]:
     """The scaled disparity (H, W) of one image of `indices` after the other, when asked for."""
+    device = getattr(predictor, "device", torch.device("cpu"))
     loader = DataLoader(
-        Subset(dataset, indices), batch_size, pin_memory=torch.cuda.is_available(),
+        Subset(dataset, indices), batch_size, pin_memory=device.type == "cuda",
         num_workers=min(num_workers, -(-len(indices) // batch_size)),  # no worker without a batch
         generator=torch.Generator(),  # its own: an evaluation leaves a training's draws alone
     )  # fmt: skip

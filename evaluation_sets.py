@@ -5,6 +5,7 @@ train.py and evaluate_depth.py both find their benchmarks here, before any long 
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -60,25 +61,38 @@ def find_benchmarks(
     }
     if trained and opt.dataset in TESTED_WITH:
         roots[TESTED_WITH[opt.dataset]] = roots[TESTED_WITH[opt.dataset]] or opt.data_path
-    found: dict[str, Benchmark] = {}
+    found: list[Benchmark] = []
     for name, root in roots.items():
         if root is None:
             continue
         if name == "kitti":
-            depth_splits = [split for split in opt.eval_split if not is_sequence(split)]
-            sets = [_kitti(opt, root, split, (height, width), truth) for split in depth_splits]
+            splits = _depth_splits(opt.eval_split)
+            sets = [_kitti(opt, root, split, (height, width), truth) for split in splits]
         else:
             sets = [_single(name, root, (height, width), truth)]
         for each in sets:
             align = opt.resize_convention == "published"
-            each = each._replace(protocol=replace(each.protocol, align_corners=align))
-            if each.protocol.name in found:
-                raise UserError(
-                    f"--eval_split names {each.protocol.name} twice: keep one of "
-                    f"{' '.join(opt.eval_split)}"
-                )
-            found[each.protocol.name] = each
-    return list(found.values())
+            found.append(each._replace(protocol=replace(each.protocol, align_corners=align)))
+    return found
+
+
+def _depth_splits(names: Sequence[str]) -> list[str]:
+    """The splits of --eval_split but odometry's sequences, with a test list and a name each.
+
+    Raises UserError for a split that has no list, and for two that would be scored under one name:
+    in tables, metrics.csv and files of disparities a name is one benchmark.
+    """
+    scored: dict[str, str] = {}
+    for split in (name for name in names if not is_sequence(name)):
+        split_lines("kitti", split, "test")
+        name = kitti_protocol(split).name
+        if name in scored:
+            raise UserError(
+                f"--eval_split names {name} twice, by {scored[name]} and by {split} (a folder of "
+                "one's own is scored under that name): score one of them at a time"
+            )
+        scored[name] = split
+    return list(scored.values())
 
 
 def _kitti(
@@ -97,7 +111,7 @@ def _single(name: str, root: str, size: tuple[int, int], truth: bool) -> Benchma
     The true depth of Cityscapes is in splits/cityscapes, of an own list in `gt_depths` of the root.
     """
     protocol = PROTOCOLS[name]
-    own = (Path(root) / OWN_LIST).is_file()
+    own = os.path.isfile(Path(root) / OWN_LIST)
     if own:
         protocol = replace(protocol, title=f"{protocol.title} on {Path(root) / OWN_LIST}")
     lines = split_lines(name, root if own else "", "test")
@@ -126,7 +140,7 @@ def kitti_ground_truth(split: str, count: int) -> Sequence[np.ndarray]:
     """
     published = Path(__file__).parent / "splits" / "kitti" / split
     path = (Path(split) if _is_own_folder(split) else published) / "gt_depths.npz"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f"no ground truth at {path}: make it with "
             f"`python export_gt_depth.py --data_path KITTI_FOLDER --split {split}`"
@@ -138,7 +152,7 @@ def kitti_ground_truth(split: str, count: int) -> Sequence[np.ndarray]:
 
 def _is_own_folder(split: str) -> bool:
     """Whether `split` is a folder with a list of the user's own, which wins as it does there."""
-    return split not in KITTI_SPLITS or (Path(split) / OWN_LIST).is_file()
+    return split not in KITTI_SPLITS or os.path.isfile(Path(split) / OWN_LIST)
 
 
 def fixed_scale(opt: Namespace) -> float | None:

@@ -25,9 +25,10 @@ def load_gt_depths(path: str | Path) -> Sequence[np.ndarray]:
     """
     path = Path(path)
     try:
+        with path.open("rb") as file:  # asked here: it takes a file that cannot be read for none
+            if not zipfile.is_zipfile(file):
+                raise UserError(f"{path} is not an .npz archive of depth maps, or not all of one")
         archive = np.load(path)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} is not an .npz archive of depth maps")
         if archive.files != ["data"]:
             return DepthArchive(path, archive)
         with archive:

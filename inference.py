@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from checkpoint import describe_backbone, load_checkpoint, load_parts
 from datasets.mono_dataset import resize, to_tensor
 from layers import disp_to_depth
-from networks import build_depth_network
+from networks import BACKBONES, build_depth_network
 from utils import UserError, reason
 
 # What holds where neither a flag nor the checkpoint says otherwise (the published defaults).
 DEFAULTS = {"height": 192, "width": 640, "min_depth": 0.1, "max_depth": 100.0}
+SIZE_STEP = 32  # the networks halve their input five times
 
 
 class DepthPredictor:
@@ -60,26 +62,14 @@ class DepthPredictor:
 
         A value that is not None wins, else what the checkpoint records, else the default; the
         backbone of a file that records none is told from its tensors. Raises UserError if the
-        file is unreadable or holds another network.
+        file is unreadable, holds another network or records what cannot be.
         """
         path = Path(path)
         state = load_checkpoint(path)
-        described = state.get("backbone"), state.get("num_layers")
-        if None in described:
-            described = describe_backbone(state) or (None, None)
-        backbone, num_layers = backbone or described[0], num_layers or described[1]
-        if backbone is None or num_layers is None:
-            raise UserError(
-                f"cannot tell the backbone of {path} from its tensors: "
-                "name it with --backbone and --num_layers"
-            )
-        network = build_depth_network(backbone, num_layers)
+        network = build_depth_network(*_choose_backbone(backbone, num_layers, state, path))
         load_parts(network.parts(), state, path)
         given = {"height": height, "width": width, "min_depth": min_depth, "max_depth": max_depth}
-        settings = {
-            name: state.get(name, default) if given[name] is None else given[name]
-            for name, default in DEFAULTS.items()
-        }
+        settings = choose_settings(given, state, path)
         if settings["min_depth"] >= settings["max_depth"]:
             raise UserError(
                 f"min_depth {settings['min_depth']:g} must be below max_depth "
@@ -115,6 +105,58 @@ class DepthPredictor:
     def prepare(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size as network input: uint8 (1, 3, H, W), Lanczos-resized."""
         return to_tensor(resize(image, self.height, self.width))[None]
+
+
+def _choose_backbone(
+    backbone: str | None, num_layers: int | None, state: Mapping[str, object], path: Path
+) -> tuple[str, int]:
+    """What is given, else what the checkpoint records, else what its tensors look like."""
+    looks = describe_backbone(state)
+    if looks is None:
+        raise UserError(
+            f"{path} holds no depth network of this project: its `encoder` is neither a ResNet nor "
+            "an HRNet that could be loaded"
+        )
+    recorded = state.get("backbone"), state.get("num_layers")
+    recorded = looks if None in recorded else recorded
+    chosen = backbone or recorded[0], num_layers or recorded[1]
+    known = [(name, number) for name, numbers in BACKBONES.items() for number in numbers]
+    if type(chosen[1]) is not int or chosen not in known:
+        raise UserError(
+            f"there is no backbone {_shown(chosen[0])} {_shown(chosen[1])}, which {path} is to be "
+            "loaded as: --backbone and --num_layers choose another"
+        )
+    return chosen
+
+
+def choose_settings(
+    given: Mapping[str, float | None], state: Mapping[str, object], path: Path
+) -> dict[str, float]:
+    """Each of `given`, named as in DEFAULTS; one that is None is what the checkpoint records,
+    else the default. Raises UserError naming the file if it records what cannot be."""
+    settings = {}
+    for name, value in given.items():
+        if value is None:
+            value = state.get(name, DEFAULTS[name])
+            if name in ("height", "width"):
+                fits = type(value) is int and value > 0 and value % SIZE_STEP == 0
+                wanted = f"a multiple of {SIZE_STEP}"
+            else:
+                fits = type(value) in (int, float) and 0 < value < float("inf")
+                wanted = "a number above 0"
+            if not fits:
+                raise UserError(
+                    f"{path} records the {name} {_shown(value)}, where {wanted} is expected: "
+                    f"--{name} says what holds"
+                )
+        settings[name] = value
+    return settings
+
+
+def _shown(value: object) -> str:
+    """A value of a checkpoint in a message, on one line."""
+    plain = isinstance(value, (str, int, float)) and "\n" not in str(value)
+    return str(value) if plain else f"of type {type(value).__name__}"
 
 
 def blend_mirrored(disp: Tensor, mirrored_back: Tensor) -> Tensor:

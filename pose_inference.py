@@ -23,7 +23,7 @@ from checkpoint import describe_backbone, load_checkpoint, load_parts
 from datasets import build_dataset
 from datasets.splits import split_lines
 from distributed import World, gather_objects
-from inference import DEFAULTS
+from inference import DEFAULTS, choose_settings
 from layers import transformation_from_parameters
 from networks import build_pose_network
 from odometry import (
@@ -70,7 +70,8 @@ class PosePredictor:
     ) -> PosePredictor:
         """Load `pose_encoder` and `pose`; a size that is None is the checkpoint's, else 192x640.
 
-        Raises UserError if the file is unreadable, or holds no pose network of pairs.
+        Raises UserError if the file is unreadable, holds no pose network of pairs, or records a
+        size that cannot be.
         """
         path = Path(path)
         state = load_checkpoint(path)
@@ -84,9 +85,8 @@ class PosePredictor:
                             "predicted by one of two (--pose_model_input pairs)")
         network = build_pose_network(described[1])
         load_parts(network.parts(), state, path)
-        height = height or state.get("height", DEFAULTS["height"])
-        width = width or state.get("width", DEFAULTS["width"])
-        return cls(network, height, width, device)
+        size = choose_settings({"height": height, "width": width}, state, path)
+        return cls(network, device=device, **size)
 
     @torch.no_grad()
     def motions(self, frames: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = Path(opt.image_path)
     images = images_of(source, opt.ext)
     output = Path(opt.output) if opt.output else images[0].parent
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not os.path.isdir(output):
         raise UserError(f"--output {output} is a file: name the folder for the results")
 
     from tqdm import tqdm
@@ -44,7 +45,7 @@ def images_of(source: Path, ext: str) -> list[Path]:
     """The image itself, or those of a folder; says how many other files were passed over."""
     from inference import find_images, is_prediction
 
-    if source.is_dir():
+    if os.path.isdir(source):  # False too for a name that is too long: Path.is_dir raises
         images, others = find_images(source, ext)
         outputs = sum(map(is_prediction, others))
         if others:
@@ -53,7 +54,7 @@ def images_of(source: Path, ext: str) -> list[Path]:
                 f"{outputs} are predictions, {len(others) - outputs} are not .{ext.lstrip('.')}"
             )
         return images
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise UserError(f"--image_path {source} is neither an image nor a folder")
     if is_prediction(source):
         raise UserError(f"--image_path {source} is a prediction (its name ends in _disp)")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Find the frames, load the network, write the GIF."""
     opt = predict_video_options(argv)
     folder = Path(opt.image_path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # nor is a name that is too long, for which Path.is_dir raises
         raise UserError(f"--image_path {folder} is not a folder of frames")
     beside = folder.resolve().with_name(f"{folder.resolve().name}.gif")
     output = Path(opt.output) if opt.output else beside

@@ -42,7 +42,7 @@ class LineFormat:
         return found
 
 
-_KITTI_FRAME = r"\s+(?P<frame>\d+)(\s+(?P<side>[lr]))?"
+_KITTI_FRAME = r"\s+(?P<frame>[0-9]+)(\s+(?P<side>[lr]))?"
 _KITTI = LineFormat(
     re.compile(r"(?P<folder>\S+)" + _KITTI_FRAME), "2011_09_26/2011_09_26_drive_0001_sync 5 l"
 )
@@ -50,9 +50,9 @@ _KITTI = LineFormat(
 LINE_FORMATS = {
     "kitti": _KITTI,
     "kitti_depth": _KITTI,
-    "kitti_odom": LineFormat(re.compile(r"(?P<folder>\d{1,2})" + _KITTI_FRAME), "9 0 l"),
+    "kitti_odom": LineFormat(re.compile(r"(?P<folder>[0-9]{1,2})" + _KITTI_FRAME), "9 0 l"),
     "cityscapes": LineFormat(
-        re.compile(r"(?P<city>\S+)\s+(?P<frame>\S+_\d{6}_\d{6})"), "ulm ulm_000002_000025"
+        re.compile(r"(?P<city>\S+)\s+(?P<frame>\S+_[0-9]{6}_[0-9]{6})"), "ulm ulm_000002_000025"
     ),
     "nyuv2 train": LineFormat(
         re.compile(r"\S+(\s+\S+){8}"),
@@ -80,15 +80,15 @@ def split_lines(dataset: str, name: str, part: str, root: Path = SPLITS) -> list
     published = root / dataset / name
     for folder in (Path(name), published) if name else (published,):
         own = folder / f"{part}_files.txt"
-        if own.is_file():
+        if os.path.isfile(own):  # False too for a name that is too long: Path.is_file raises
             return _own_lines(own, line_format)
     if dataset not in _ROWS:
         raise UserError(f"unknown data set {dataset!r}: lists exist for {', '.join(_ROWS)}")
-    if Path(name).is_dir() and name:
+    if os.path.isdir(name):
         raise UserError(f"the folder {name} holds no {part}_files.txt")
     statement = published.with_name(f"{published.name}.txt")
-    if Path(name).name != name or not statement.is_file():
-        named = ", ".join(sorted(path.stem for path in (root / dataset).glob("*.txt")))
+    if Path(name).name != name or not os.path.isfile(statement):
+        named = ", ".join(_names(root / dataset, part))
         choices = named or "its only one by leaving the name out"
         raise UserError(f"{dataset} has no split {name!r}: choose {choices}, or a folder that "
                         f"holds {part}_files.txt")
@@ -99,6 +99,13 @@ def split_lines(dataset: str, name: str, part: str, root: Path = SPLITS) -> list
     parts = ", ".join(known for section in sections for known in section.parts)
     raise UserError(f"{f'{dataset} {name}'.strip()} has no {part!r} list: it has {parts}"
                     f"{_WAYS.get(wanted, '')}")
+
+
+def _names(folder: Path, part: str) -> list[str]:
+    """The splits of a data set that have a part; all of them where none has it."""
+    statements = sorted(folder.glob("*.txt"))
+    having = [path for path in statements if any(part in each.parts for each in _sections(path))]
+    return [path.stem for path in having or statements]
 
 
 def published_lists(root: Path = SPLITS) -> list[str]:
@@ -120,7 +127,7 @@ def _own_lines(path: Path, line_format: LineFormat | None) -> list[str]:
         raise UserError(f"the list {path} is empty")
     if line_format is not None and not all(map(line_format.pattern.fullmatch, lines)):
         # Numbered only now: read_lines drops blank lines, an editor counts them.
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if line.strip():
                 line_format.match(line.strip(), f"{path}:{number}")
     return lines

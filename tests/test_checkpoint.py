@@ -239,12 +239,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_previous_file(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"cannot write .*ckpt\.pth"):
+        with pytest.raises(UserError, match=r"cannot write .*ckpt\.pth: the disk is full, or "):
             save_checkpoint(path, small_state(epoch=2, big=torch.rand(100_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert load_checkpoint(path)["epoch"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["ckpt.pth"]
+
+
+def test_a_name_too_long_is_one_sentence(tmp_path):
+    assert "File name too long" in refuse(tmp_path / ("a" * 300))
 
 
 def test_unwritable_place(tmp_path):

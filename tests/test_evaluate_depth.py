@@ -192,6 +192,8 @@ def test_one_file_is_for_one_benchmark(sets, true_disps, capsys):
         main("--ext_disp_to_eval", file, *path_flags(root, "nyuv2"))
     with pytest.raises(UserError, match=r"cannot read the disparities .*: No such file"):
         main("--ext_disp_to_eval", true_disps / "none.npy", *path_flags(root, "nyuv2"))
+    with pytest.raises(UserError, match=r"cannot read the disparities .*: File name too long"):
+        main("--ext_disp_to_eval", true_disps / ("a" * 300), *path_flags(root, "nyuv2"))
 
 
 def test_eigen_disparities_are_scored_on_the_benchmark(sets, true_disps, tmp_path, monkeypatch):

@@ -238,6 +238,21 @@ def test_an_evaluation_draws_no_global_random_number():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("device", "pinned"), [(None, False), ("cpu", False), ("cuda", True)])
+def test_memory_is_pinned_for_a_gpu_that_predicts(monkeypatch, device, pinned):
+    """Not for one that is there while the CPU predicts (--no_cuda)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen = []
+    monkeypatch.setattr(
+        evaluation, "DataLoader", lambda *_, **options: seen.append(options["pin_memory"]) or []
+    )
+    predictor = Brightness()
+    if device is not None:
+        predictor.device = torch.device(device)
+    assert list(evaluation.predictions(predictor, Pictures(2), range(2))) == []
+    assert seen == [pinned]
+
+
 def test_post_processing_and_stereo_reach_their_places():
     predictor = Brightness()
     result = evaluate(

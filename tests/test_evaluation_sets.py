@@ -95,12 +95,28 @@ def test_a_run_is_scored_on_what_else_is_given(sets, tmp_path):
     )
 
 
-def test_one_name_is_not_scored_twice(sets):
+@pytest.mark.parametrize("other", ["eigen", "kitti/split", "another"])
+def test_one_name_is_not_scored_twice(sets, tmp_path, other):
+    """In evaluate_depth.py as in train.py, and whether or not the ground truth is there."""
     root, _ = sets
     split = str(root / "kitti/split")
-    opt = evaluating("--kitti_path", root / "kitti/raw", "--eval_split", split, split)
-    with pytest.raises(UserError, match="--eval_split names kitti_eigen twice"):
-        find_benchmarks(opt, *SIZE)
+    if other != "eigen":
+        other = shutil.copytree(split, tmp_path / other)
+    for splits in ((split, other), (other, "eigen_benchmark", split)):
+        flags = ("--kitti_path", root / "kitti/raw", "--eval_split", *splits)
+        for opt, trained in (
+            (evaluating(*flags), False), (training(root, "kitti", "kitti/raw", *flags), True),
+        ):  # fmt: skip
+            with pytest.raises(UserError, match=r"names kitti_eigen twice, by .* and by "):
+                find_benchmarks(opt, *SIZE, trained=trained)
+
+
+@pytest.mark.parametrize("name", ["eigne", "a" * 300])
+def test_an_unknown_split_is_named_first(sets, name):
+    root, _ = sets
+    flags = ("--kitti_path", root / "kitti/raw", "--eval_split", root / "kitti/split", name)
+    with pytest.raises(UserError, match=f"kitti has no split '{name}': choose benchmark, eigen, "):
+        find_benchmarks(evaluating(*flags), *SIZE)
 
 
 @pytest.mark.parametrize("name", ["kitti", "nyuv2", "make3d", "cityscapes"])

@@ -126,11 +126,39 @@ def test_another_backbone_than_the_files_is_refused(network, tmp_path):
         DepthPredictor.from_checkpoint(path, "resnet", 50)
 
 
-def test_a_backbone_nobody_knows_is_asked_for(tmp_path):
+@pytest.mark.parametrize("flags", [(), ("resnet", 18)])
+def test_networks_of_something_else_are_refused(tmp_path, flags):
     path = tmp_path / "model.pth"
     save_checkpoint(path, {"encoder": {"x": torch.zeros(1)}, "depth": {"y": torch.zeros(1)}})
-    with pytest.raises(UserError, match="--backbone and --num_layers"):
+    with pytest.raises(UserError, match=r"model\.pth holds no depth network of this project"):
+        DepthPredictor.from_checkpoint(path, *flags)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "words"),
+    [
+        ({"height": 100}, "the height 100, where a multiple of 32"),
+        ({"height": "64"}, "the height 64, where a multiple of 32"),
+        ({"width": -32}, "the width -32, where a multiple of 32"),
+        ({"width": torch.zeros(9, 9)}, "the width of type Tensor, where a multiple of 32"),
+        ({"min_depth": 0}, "the min_depth 0, where a number above 0"),
+        ({"max_depth": float("inf")}, "the max_depth inf, where a number above 0"),
+        ({"max_depth": float("nan")}, "the max_depth nan, where a number above 0"),
+        ({"max_depth": None}, "the max_depth of type NoneType, where a number above 0"),
+        ({"backbone": "vgg", "num_layers": 18}, "there is no backbone vgg 18, which"),
+        ({"backbone": "hrnet", "num_layers": 50}, "there is no backbone hrnet 50, which"),
+        ({"backbone": [1], "num_layers": 18.0}, "there is no backbone of type list 18.0, which"),
+    ],
+)
+def test_what_a_checkpoint_records_is_checked(network, tmp_path, recorded, words):
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, state_of(network) | recorded)
+    with pytest.raises(UserError, match=words) as caught:
         DepthPredictor.from_checkpoint(path)
+    assert str(path) in str(caught.value)
+    flags = {"backbone": "resnet", "num_layers": 18, "height": 32, "width": 32,
+             "min_depth": 1.0, "max_depth": 2.0}  # fmt: skip
+    assert DepthPredictor.from_checkpoint(path, **flags).height == 32
 
 
 def test_colours_run_from_the_smallest_to_the_95th_percentile():

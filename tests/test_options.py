@@ -398,6 +398,11 @@ BAD = [
     ("train", "--learning_rate inf", "inf"),
     ("train", "--weight_decay -1", "-1"),
     ("train", "--beta1 1.5", "1.5"),
+    ("train", "--beta1 1", "'1'"),
+    ("train", "--beta2 1.0", "1.0"),
+    ("train", "--beta2 -0.1", "-0.1"),
+    ("train", "--lr_sche_type cos --eta_min 0.01", "--eta_min 0.01"),
+    ("train", "--batch_size 1 --height 32 --width 32", "--batch_size 1"),
     ("train", "--clip_grad -2", "-2"),
     ("train", "--clip_grad 0", "0"),
     ("train", "--clip_grad nan", "nan"),
@@ -410,10 +415,12 @@ BAD = [
     ("train", "--num_epochs 0", "0"),
     ("train", "--num_epochs 1.5", "1.5"),
     ("train", "--seed -1", "-1"),
+    ("train", "--seed 4294967296", "4294967296"),
     ("train", "--log_frequency 0", "0"),
     ("train", "--save_frequency 0", "0"),
     ("train", "--exp_name ../other", "../other"),
     ("train", "--exp_name /abs", "/abs"),
+    ("train", f"--exp_name runs/{'a' * 256}", "--exp_name is longer than the 255 bytes"),
     ("train", "--dataset cityscapes", "--data_path_pre"),
     ("train", "--data_path_pre triplets", "--data_path_pre triplets"),
     ("train", "--dataset nyuv2 --jpg", "--jpg"),
@@ -453,7 +460,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("script", "arguments", "named"), BAD, ids=[" ".join(b[:2]) for b in BAD])
+@pytest.mark.parametrize(
+    ("script", "arguments", "named"), BAD, ids=[" ".join(bad[:2])[:60] for bad in BAD]
+)
 def test_a_bad_value_is_one_sentence(
     script: str, arguments: str, named: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -463,6 +472,26 @@ def test_a_bad_value_is_one_sentence(
     assert (end.value.code, out) == (2, "")
     assert re.fullmatch(r"error: [^\n]+\n", err)
     assert named in err.removeprefix("error: ")
+
+
+def test_values_at_the_edge_are_accepted():
+    parsed("train", "--beta1", "0", "--beta2", "0.9999", "--seed", str(2**32 - 1))
+    parsed("train", "--lr_sche_type", "cos", "--eta_min", "1e-4", "--exp_name", "a" * 255)
+    parsed("train", "--eta_min", "1", "--batch_size", "1", "--height", "32", "--width", "64")
+    parsed("train", "--batch_size", "2", "--height", "32", "--width", "32")
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate_depth", "evaluate_pose"])
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+def test_a_launcher_must_tell_numbers(
+    script: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(name, "abc")
+    with pytest.raises(SystemExit) as end:
+        parsed(script)
+    assert (end.value.code, capsys.readouterr().err) == (
+        2, f"error: {name} in the environment must be a whole number, got 'abc'\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

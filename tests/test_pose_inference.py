@@ -146,6 +146,13 @@ def test_a_checkpoint_tells_depth_and_size(tmp_path):
     assert (predictor.height, predictor.width) == (192, 640)
 
 
+def test_a_recorded_size_that_cannot_be_is_refused(tmp_path):
+    save_pose(tmp_path / "a.pth", height=50)
+    with pytest.raises(UserError, match=r"a\.pth records the height 50, where a multiple of 32"):
+        PosePredictor.from_checkpoint(tmp_path / "a.pth")
+    assert PosePredictor.from_checkpoint(tmp_path / "a.pth", height=64).height == 64
+
+
 def test_checkpoints_without_a_pose_network_of_pairs(tmp_path):
     depth = build_depth_network("resnet", 18)
     save_checkpoint(tmp_path / "depth.pth", {n: m.state_dict() for n, m in depth.parts().items()})

@@ -76,6 +76,29 @@ def test_a_folder_is_a_split(tmp_path):
     assert split_lines("kitti", str(tmp_path), "train") == [LINE, LINE]
 
 
+def test_a_list_from_a_windows_editor(tmp_path):
+    path = tmp_path / "train_files.txt"
+    path.write_bytes(f"{LINE}\r\n{LINE}\r\n".encode("utf-8-sig"))
+    assert split_lines("kitti", str(tmp_path), "train") == [LINE, LINE]
+    path.write_bytes(f"{LINE}\r\nhello\r\n".encode("utf-8-sig"))
+    with pytest.raises(UserError, match=r"train_files\.txt:2: 'hello'"):
+        split_lines("kitti", str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "line"),
+    [
+        ("kitti", "drive \u0663 l"),
+        ("kitti_odom", "\u0669 0 l"),
+        ("cityscapes", "ulm ulm_00000\u0662_000025"),
+    ],
+)
+def test_numbers_are_written_in_ascii_digits(tmp_path, dataset, line):
+    (tmp_path / "train_files.txt").write_text(line, encoding="utf-8")
+    with pytest.raises(UserError, match="is no line of this data set"):
+        split_lines(dataset, str(tmp_path), "train")
+
+
 def test_a_users_list_wins_over_the_published_one(tmp_path, monkeypatch):
     root = tmp_path / "splits"
     (root / "kitti/eigen").mkdir(parents=True)
@@ -111,6 +134,9 @@ def test_a_malformed_line_is_named_with_its_number(tmp_path):
         (["kitti", "eigen", "train"], "kitti eigen has no 'train' list: it has test"),
         (["kitti", "odom", "test"], "it has train, val, test_09, test_10"),
         (["kitti", "train"], "kitti has no split '': choose benchmark"),
+        (["kitti", "nope", "val"], "choose benchmark, eigen_full, eigen_zhou, odom, or a folder"),
+        (["kitti", "nope", "test_09"], "choose odom, or a folder"),
+        (["kitti", "a" * 300, "train"], "kitti has no split 'aaa"),
         (["cityscapes", "fine", "train"], "choose its only one by leaving the name out"),
         (["cityscapes", "trian"], "cityscapes has no 'trian' list: it has train, val, test"),
         (["kitti"], "the published lists are: .*kitti eigen_zhou train; "),

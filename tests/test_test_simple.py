@@ -85,6 +85,8 @@ def test_a_second_run_does_not_predict_the_first_ones_results(checkpoint, tmp_pa
 def test_bad_input_is_named(checkpoint, tmp_path):
     with pytest.raises(UserError, match="neither an image nor a folder"):
         run(checkpoint, tmp_path / "missing.png")
+    with pytest.raises(UserError, match="neither an image nor a folder"):
+        run(checkpoint, tmp_path / ("a" * 300))
     with pytest.raises(UserError, match=r"no \.png image in"):
         run(checkpoint, tmp_path)
     broken = tmp_path / "broken.png"

@@ -69,6 +69,11 @@ def test_lines_are_stripped_and_blank_ones_dropped(tmp_path):
     assert read_lines(path) == ["a b", "c"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa b\r\nc\r\n")
+    assert read_lines(tmp_path / "list.txt") == ["a b", "c"]
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_unreadable_lists_are_named(tmp_path, content):
     path = tmp_path / "list.txt"
