@@ -66,7 +66,10 @@ def find_benchmarks(
         if root is None:
             continue
         if name == "kitti":
-            splits = _depth_splits(opt.eval_split)
+            names = opt.eval_split
+            if trained and opt.dataset == "kitti_odom":  # its sequences are scored by their paths
+                names = [name for name in names if not is_sequence(name)]
+            splits = _depth_splits(names)
             sets = [_kitti(opt, root, split, (height, width), truth) for split in splits]
         else:
             sets = [_single(name, root, (height, width), truth)]
@@ -77,13 +80,13 @@ def find_benchmarks(
 
 
 def _depth_splits(names: Sequence[str]) -> list[str]:
-    """The splits of --eval_split but odometry's sequences, with a test list and a name each.
+    """The splits of --eval_split, with a test list and a name each.
 
     Raises UserError for a split that has no list, and for two that would be scored under one name:
     in tables, metrics.csv and files of disparities a name is one benchmark.
     """
     scored: dict[str, str] = {}
-    for split in (name for name in names if not is_sequence(name)):
+    for split in names:
         split_lines("kitti", split, "test")
         name = kitti_protocol(split).name
         if name in scored:
