@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     matplotlib.use("Agg")
     from datasets import build_dataset
     from datasets.splits import split_lines
+    from distributed import pick_device
     from evaluation import evaluate
     from evaluation_sets import kitti_ground_truth, kitti_protocol
     from inference import DepthPredictor
@@ -56,14 +57,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     trained_with = json.loads((Path(opt.run) / "opt.json").read_text(encoding="utf-8"))
     lines = split_lines("kitti", split, "test")
     truth = kitti_ground_truth(split, len(lines))
-    trained = DepthPredictor.from_checkpoint(Path(opt.run) / "ckpt.pth")
+    device = pick_device(opt.no_cuda)
+    trained = DepthPredictor.from_checkpoint(Path(opt.run) / "ckpt.pth", device=device)
     size = trained.height, trained.width
     data = build_dataset("kitti", opt.data_path, lines, *size, frame_ids=(0,))
     torch.manual_seed(trained_with["seed"])  # the very weights that training began with
     beginning = build_depth_network(trained_with["backbone"], trained_with["num_layers"])
     mean_map = mean_training_map(Path(opt.data_path), split_lines("kitti", split, "train"), size)
     predictors = {
-        "untrained": DepthPredictor(beginning, *size, trained.min_depth, trained.max_depth),
+        "untrained": DepthPredictor(
+            beginning, *size, trained.min_depth, trained.max_depth, device
+        ),
         "constant": FixedMap(torch.ones(size)),
         "mean_map": FixedMap(torch.from_numpy(mean_map)),
         "trained": trained,

@@ -600,6 +600,7 @@ def demo_summary_options(argv: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--run", required=True, help="folder of the training run")
     parser.add_argument("--output", required=True, help="folder of summary.json and demo.png")
     parser.add_argument("--quick", action="store_true", help="do not judge what was learned")
+    parser.add_argument("--no_cuda", action="store_true", help="compute on the CPU")
     for part in ("install", "render", "train", "predict"):
         parser.add_argument(f"--{part}", type=_weight, default=0.0, help=f"seconds of {part}")
     return parser.parse_args(argv)

@@ -50,5 +50,5 @@ mkdir -p "$output/predictions"
 python test_simple.py --image_path "$(sed -n 's#^\(.*\) \([0-9]*\) l$#'"$data"'/\1/image_02/data/\2.png#p' \
     "$split/test_files.txt" | head -n 1)" \
     --output "$output/predictions" --pretrained_path "$run/ckpt.pth" --no_cuda
-python demo_summary.py --data_path "$data" --run "$run" --output "$output" "${quick[@]}" \
+python demo_summary.py --data_path "$data" --run "$run" --output "$output" --no_cuda "${quick[@]}" \
     --install "$install" --render "$render" --train "$train" --predict "$((SECONDS - predicting))"
