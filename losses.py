@@ -212,6 +212,25 @@ class Objective:
         ]
         return torch.stack(values).mean()
 
+    def score(
+        self, views: Mapping[str, View], crop: Tensor | None
+    ) -> tuple[Terms, dict[str, dict[str, Tensor]]]:
+        """Score all views of a target: "full", and perhaps "local" (with its crop, (B, 5)) and
+        "reshuffled". Returns terms named `<view>/<term>`, and each view's pictures.
+        """
+        terms: Terms = {}
+        pictures = {}
+        for name, view in views.items():
+            scored, pictures[name] = self.reconstruction(view)
+            terms |= {f"{name}/{term}": value for term, value in scored.items()}
+        full = views["full"]
+        if "local" in views:
+            terms["local/consistency"] = self.crop_consistency(full, views["local"], crop)
+        if "reshuffled" in views:
+            reshuffled = views["reshuffled"]
+            terms["reshuffled/consistency"] = self.reshuffle_consistency(full, reshuffled)
+        return terms, pictures
+
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The loss: mean over views of their reconstruction terms, plus the weighted consistency.
 

@@ -127,19 +127,7 @@ class TrainingStep(nn.Module):
         Returns terms named `<view>/<term>`, the views, and each view's pictures.
         """
         views = self.views(inputs)
-        terms: Terms = {}
-        pictures = {}
-        for name, view in views.items():
-            scored, pictures[name] = self.objective.reconstruction(view)
-            terms |= {f"{name}/{term}": value for term, value in scored.items()}
-        if "local" in views:
-            terms["local/consistency"] = self.objective.crop_consistency(
-                views["full"], views["local"], inputs.crop
-            )
-        if "reshuffled" in views:
-            terms["reshuffled/consistency"] = self.objective.reshuffle_consistency(
-                views["full"], views["reshuffled"]
-            )
+        terms, pictures = self.objective.score(views, inputs.crop)
         return terms, views, pictures
 
     def views(self, inputs: Inputs) -> dict[str, View]:

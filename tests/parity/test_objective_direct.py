@@ -73,19 +73,7 @@ class Run:
             views["local"] = View(local, self._disp("disp_local"), crop_motion(src_T_tgt, Rc))
         if options.use_patch_reshuffle:
             views["reshuffled"] = View(frames, self._disp("disp_reshuffle"), src_T_tgt)
-        terms, pictures = {}, {}
-        for name, view in views.items():
-            scored, pictures[name] = self.objective.reconstruction(view)
-            terms |= {f"{name}/{term}": value for term, value in scored.items()}
-        if "local" in views:
-            terms["local/consistency"] = self.objective.crop_consistency(
-                views["full"], views["local"], inputs.crop
-            )
-        if "reshuffled" in views:
-            terms["reshuffled/consistency"] = self.objective.reshuffle_consistency(
-                views["full"], views["reshuffled"]
-            )
-        return terms, pictures
+        return self.objective.score(views, inputs.crop)
 
     def _disp(self, name: str) -> dict[int, torch.Tensor]:
         return {s: self.leaves[f"{name}/{s}"] for s in range(self.options.num_scales)}
