@@ -15,22 +15,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from assembly import (
+    build_optimisation,
+    build_training_set,
+    build_training_step,
+    frame_ids,
+)
 from checkpoint import load_checkpoint, load_parts, save_checkpoint
-from datasets import build_dataset
 from datasets.samplers import EpochSampler
-from datasets.splits import split_lines
 from distributed import World, gather_objects, mean_over_ranks, run_on_main
 from evaluation import evaluate
 from evaluation_sets import cautions, find_benchmarks, fixed_scale
 from inference import DepthPredictor, colourise
-from losses import Objective
-from networks import (
-    build_depth_network,
-    build_mask_network,
-    build_pose_network,
-    pose_num_layers,
-)
-from optimisation import build_optimizer, build_scheduler, clip_gradients
+from optimisation import clip_gradients
 from pose_inference import (
     evaluate_training,
     find_training_sequences,
@@ -38,7 +35,6 @@ from pose_inference import (
     results_table,
 )
 from run_log import Clock, Progress, RunLog
-from training_step import TrainingStep
 from utils import UserError, check_writable
 
 if TYPE_CHECKING:
@@ -112,22 +108,8 @@ class Trainer:
 
     def _build_data(self) -> None:
         opt, world = self.opt, self.world
-        self.frame_ids = [*opt.frame_ids, *(["s"] if opt.use_stereo else [])]
-        self.dataset = build_dataset(
-            opt.dataset,
-            opt.data_path_pre or opt.data_path,
-            split_lines(opt.dataset, opt.split, "train"),
-            opt.height,
-            opt.width,
-            frame_ids=self.frame_ids,
-            num_scales=opt.num_scales,
-            is_train=True,
-            seed=opt.seed,
-            local_crop=opt.use_local_crop,
-            patch_reshuffle=opt.use_patch_reshuffle,
-            jpg=opt.jpg,
-            pyramid_of_sources=opt.v1_multiscale,
-        )
+        self.frame_ids = frame_ids(opt)
+        self.dataset = build_training_set(opt)
         self.sampler = EpochSampler(len(self.dataset), opt.seed, world.size, world.rank)
         self.steps_per_epoch = len(self.sampler) // opt.batch_size
         if not self.steps_per_epoch:
@@ -148,48 +130,10 @@ class Trainer:
     def _build_networks(self) -> None:
         opt = self.opt
         pretrained = opt.weights_init == "pretrained" and not self._weights_come_later()
-        scales = range(opt.num_scales)
-        depth = build_depth_network(opt.backbone, opt.num_layers, scales, pretrained)
-        sources, frames = len(self.frame_ids) - 1, len(opt.frame_ids)
-        pose = None
-        if frames > 1:
-            inputs, motions = (frames, max(frames - 1, 2)) if self._pose_sees_all() else (2, 2)
-            layers = pose_num_layers(opt.backbone, opt.num_layers)
-            pose = build_pose_network(layers, inputs, pretrained, motions)
-        mask = build_mask_network(depth, scales, sources) if opt.predictive_mask else None
-        objective = Objective(
-            min_depth=opt.min_depth,
-            max_depth=opt.max_depth,
-            ssim=not opt.no_ssim,
-            automask=not opt.disable_automasking,
-            avg_reprojection=opt.avg_reprojection,
-            v1_multiscale=opt.v1_multiscale,
-            disparity_smoothness=opt.disparity_smoothness,
+        self.networks = build_training_step(opt, pretrained).to(self.world.device)
+        self.optimizer, self.scheduler = build_optimisation(
+            opt, self.networks.parameters(), self.steps_per_epoch
         )
-        self.networks = TrainingStep(
-            depth, pose, objective, self.frame_ids, opt.pose_model_input, mask
-        ).to(self.world.device)
-        self.optimizer = build_optimizer(
-            opt.optimizer,
-            self.networks.parameters(),
-            opt.learning_rate,
-            opt.weight_decay,
-            (opt.beta1, opt.beta2),
-            opt.momentum,
-        )
-        self.scheduler = build_scheduler(
-            self.optimizer,
-            opt.lr_sche_type,
-            self.steps_per_epoch,
-            opt.num_epochs,
-            decay_epochs=opt.decay_step,
-            decay_rate=opt.decay_rate,
-            eta_min=opt.eta_min,
-            warm_up=opt.warm_up,
-        )
-
-    def _pose_sees_all(self) -> bool:
-        return self.opt.pose_model_input == "all"
 
     def _weights_come_later(self) -> bool:
         """Whether a checkpoint fills every network, so that ImageNet weights need not be there."""

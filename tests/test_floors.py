@@ -36,28 +36,29 @@ def never(*names: str) -> frozenset[str]:
 
 HOUSE = {
     # Scripts: arguments in, files or tables out.
-    "train": Room(6, "options, process group, one training run"),
-    "evaluate_depth": Room(6, "checkpoint to tables", never=never("trainer", "losses")),
+    "train": Room(7, "options, process group, one training run"),
+    "evaluate_depth": Room(7, "checkpoint to tables", never=never("trainer", "losses")),
     "evaluate_pose": Room(
-        6, "checkpoint to camera paths", never=never("trainer", "losses", "evaluation")
+        7, "checkpoint to camera paths", never=never("trainer", "losses", "evaluation")
     ),
-    "test_simple": Room(6, "pictures to coloured depth", never=never("trainer", "losses")),
-    "test_video": Room(6, "frames to a GIF", never=never("trainer", "losses")),
+    "test_simple": Room(7, "pictures to coloured depth", never=never("trainer", "losses")),
+    "test_video": Room(7, "frames to a GIF", never=never("trainer", "losses")),
     "prepare_cityscapes": Room(
-        6, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
+        7, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
     ),
     "export_gt_depth": Room(
-        6, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
+        7, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
     ),
     "render_demo": Room(
-        6, "streets in the KITTI layout", never=never("networks", "losses", "trainer", "torch")
+        7, "streets in the KITTI layout", never=never("networks", "losses", "trainer", "torch")
     ),
     "demo_summary": Room(
-        6, "the demo's table and picture", never=never("trainer", "losses", "rendering")
+        7, "the demo's table and picture", never=never("trainer", "losses", "rendering")
     ),
     # The run.
-    "trainer": Room(
-        5, "the parts assembled, epochs, when to save", never=never("argparse", "options")
+    "trainer": Room(6, "epochs, logging, when to save", never=never("argparse", "options")),
+    "assembly": Room(
+        5, "a run's parts from its options", never=never("argparse", "options", "evaluation")
     ),
     # From a batch to its loss; stands between the objective and the run.
     "training_step": Room(

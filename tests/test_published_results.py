@@ -19,6 +19,7 @@ HEAD = "benchmark,model,abs_rel,a1,source\n"
 
 def test_the_rows_that_ship_are_those_of_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = readme.partition("## Published results")[2]  # above it are numbers of our own
     tables = re.findall(r"^\| (.+?) \|" + r" ([\d.]+) \|" * 7 + "$", readme, re.MULTILINE)
     shown = {(name.split(" (")[0], *map(float, cells)) for name, *cells in tables}
     rows = read_rows(SHIPPED, PROTOCOLS)
