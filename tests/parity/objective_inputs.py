@@ -6,9 +6,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 import numpy as np
+import pytest
 import torch
 
-from losses import Frames, Objective
+from losses import Frames, Objective, View
 from training_step import Inputs
 
 DEFAULTS = {
@@ -87,3 +88,33 @@ def view_frames(pictures: Mapping, inputs: Inputs, options: Namespace) -> Frames
     target = {scale: pictures[0, scale] for scale in range(options.num_scales)}
     sources = torch.stack([pictures[frame, 0] for frame in options.frame_ids[1:]], 1)
     return Frames(target, {0: sources}, inputs.K, inputs.inv_K)
+
+
+VIEWS = {"": "full", "_local": "local", "_reshuffle": "reshuffled"}
+
+
+def check_means(
+    objective: Objective, views: Mapping[str, View], sources: list, means: Mapping[str, float]
+) -> None:
+    """Mean of every warped picture, automask and disparity, of every view and scale.
+
+    sources: the frame ids after the target's.
+    """
+    pictures = {
+        (name, scale): objective._reconstruction_at(view, scale)[1]
+        for name, view in views.items()
+        for scale in view.disp
+    }
+    frames = [str(frame) for frame in sources]
+    for name, golden in means.items():
+        kind, *frame, scale = name.split("/")
+        stem, _, suffix = kind.removeprefix("identity_").partition("_")
+        view = VIEWS[f"_{suffix}" if suffix else ""]
+        tolerance = {"rel": 1e-5, "abs": 1e-5}
+        if stem == "disp":
+            ours = views[view].disp[int(scale)]
+        elif stem == "color":
+            ours = pictures[view, int(scale)]["warped"][:, frames.index(frame[0])]
+        else:
+            ours, tolerance = pictures[view, int(scale)]["automask"], {"rel": 1e-2}
+        assert ours.mean().item() == pytest.approx(golden, **tolerance), name

@@ -94,6 +94,8 @@ def test_evaluation_script(goldens, pictures, name, post, stereo):
         metric.replace("rmse_log10", "rmse_log") for metric in settings[key]
     ]
     assert_equals_recorded(result, recorded, protocol.metrics)
+    printed = [float(cell) for cell in recorded["printed"][-1].split("|") if cell.strip()]
+    assert list(result.mean().values()) == pytest.approx(printed, abs=5.1e-4)
 
 
 def test_evaluation_after_an_epoch(goldens, pictures):
