@@ -11,17 +11,19 @@ import os
 import sys
 from argparse import Namespace
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from options import evaluate_options
-from utils import UserError, atomic_path, run_script
+from utils import UserError, atomic_path, check_writable, run_script
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from distributed import World
-    from evaluation import EvaluationResult
+    from evaluation import EvaluationResult, Protocol
     from evaluation_sets import Benchmark
     from inference import DepthPredictor
     from saved_disps import SavedDisps
@@ -41,12 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(opt: Namespace, world: World) -> None:
     """Look for everything that is needed, then predict and score benchmark by benchmark."""
-    from evaluation_sets import cautions, find_benchmarks, fixed_scale
+    from evaluation_sets import SERVER, cautions, find_benchmarks, fixed_scale
     from inference import DEFAULTS, DepthPredictor
     from published_results import comparison, read_rows
 
     if opt.save_pred_disps and world.size > 1:
         raise UserError("--save_pred_disps writes from one process: run without a launcher")
+    if opt.eval_out_dir is not None:
+        check_writable(opt.eval_out_dir)
     predictor = None
     size = opt.height or DEFAULTS["height"], opt.width or DEFAULTS["width"]
     if opt.pretrained_path is not None:
@@ -57,7 +61,7 @@ def run(opt: Namespace, world: World) -> None:
         size = predictor.height, predictor.width
     benchmarks = find_benchmarks(opt, *size, truth=not opt.no_eval)
     saved = find_saved(opt, benchmarks) if predictor is None else {}
-    names = [benchmark.protocol.name for benchmark in benchmarks]
+    names = [each.protocol.name for each in benchmarks if each.protocol.name != SERVER.name]
     rows = read_rows(opt.expect, names) if opt.expect is not None else []
     scale, results = fixed_scale(opt), []
     say(world, describe_cost(predictor) if predictor else f"disparities: {opt.ext_disp_to_eval}")
@@ -74,6 +78,9 @@ def run(opt: Namespace, world: World) -> None:
         say(world, f"\n{summary(results)}")
     if opt.save_json is not None and world.is_main:
         save_json(Path(opt.save_json), opt, predictor, results)
+    for each in benchmarks:
+        if each.protocol.name == SERVER.name:
+            say(world, f"for {SERVER.title}: {len(each.names)} depth maps in {opt.eval_out_dir}")
 
 
 def say(world: World, text: str) -> None:
@@ -120,11 +127,12 @@ def evaluate_one(
     scale: float | None,
 ) -> EvaluationResult | None:
     """Predict a benchmark's images, or read predictions; keep them on request; score them unless
-    --no_eval says otherwise (None)."""
+    --no_eval says otherwise (None), or write them for the server that does (None)."""
     import torch
     from tqdm import tqdm
 
     from evaluation import predictions, score, share
+    from evaluation_sets import SERVER
     from saved_disps import disps_file, write_while_reading
 
     protocol, data, names, truth = benchmark
@@ -139,6 +147,10 @@ def evaluate_one(
         folder = Path(opt.eval_out_dir or Path(opt.pretrained_path).parent)
         disps = write_while_reading(disps, folder / disps_file(protocol.name), len(names))
     with closing(disps):  # a run that fails takes its half-written file along
+        if protocol.name == SERVER.name:
+            scale = scale or opt.pred_depth_scale_factor
+            write_for_server(disps, indices, protocol, scale, Path(opt.eval_out_dir), world)
+            return None
         if opt.no_eval:
             deque(tqdm(disps, f"predict {protocol.name}", len(names), unit="image"), maxlen=0)
             return None
@@ -146,6 +158,38 @@ def evaluate_one(
             disps, truth, protocol,
             names=names, world=world, post_process=opt.post_process, scale=scale,
         )  # fmt: skip
+
+
+def write_for_server(
+    disps: Iterable[Tensor],
+    indices: Sequence[int],
+    protocol: Protocol,
+    scale: float,
+    folder: Path,
+    world: World,
+) -> None:
+    """Write depth as KITTI's server takes it: `0000000007.png` of image 7, 16 bits, metres * 256.
+
+    disps: scaled disparity (H, W) of the images `indices`; scale: what depths are multiplied by.
+    Returns on every rank once all of them have written. Raises UserError if a file cannot be.
+    """
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from distributed import gather_objects
+    from evaluation_sets import SERVER_SIZE
+
+    progress = tqdm(
+        zip(indices, disps, strict=True), f"write {protocol.name}", len(indices), unit="image",
+        disable=not world.is_main,
+    )  # fmt: skip
+    for index, disp in progress:
+        depth = (protocol.resized_depth(disp, SERVER_SIZE) * scale).clamp(*protocol.cap)
+        values = np.rint(depth.cpu().numpy() * 256).astype(np.uint16)
+        with atomic_path(folder / f"{index:010d}.png") as partial:
+            Image.fromarray(values).save(partial)
+    gather_objects(world, None)  # a barrier
 
 
 def summary(results: Sequence[EvaluationResult]) -> str:

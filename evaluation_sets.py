@@ -24,6 +24,13 @@ from odometry import is_sequence
 from utils import UserError
 
 KITTI_SPLITS = {"eigen": "kitti_eigen", "eigen_benchmark": "kitti_eigen_benchmark"}
+# The pictures of KITTI's depth benchmark server, which alone has their true depth. Predictions for
+# them are handed in as 16-bit PNGs of this size, metres times 256.
+SERVER = replace(
+    PROTOCOLS["kitti_eigen"], name="kitti_benchmark", title="KITTI's depth benchmark server",
+    cap=(0.0, 80.0), crop=None,
+)  # fmt: skip
+SERVER_SIZE = (352, 1216)
 # The data set whose test pictures lie in the training root too, by --dataset.
 TESTED_WITH = {
     "kitti": "kitti",
@@ -87,6 +94,11 @@ def _depth_splits(names: Sequence[str]) -> list[str]:
     """
     scored: dict[str, str] = {}
     for split in names:
+        if is_sequence(split) and not os.path.isfile(Path(split) / OWN_LIST):
+            raise UserError(
+                f"--eval_split {split} is a sequence of KITTI odometry, which has camera paths and "
+                f"no true depth: score it with `python evaluate_pose.py --eval_split {split}`"
+            )
         split_lines("kitti", split, "test")
         name = kitti_protocol(split).name
         if name in scored:
@@ -103,6 +115,7 @@ def _kitti(
 ) -> Benchmark:
     """One of KITTI's test lists, or a user's own in the KITTI raw layout."""
     lines = split_lines("kitti", split, "test")
+    truth = truth and split != "benchmark"
     depths = kitti_ground_truth(split, len(lines)) if truth else []
     data = build_dataset("kitti", root, lines, *size, frame_ids=(0,), jpg=opt.jpg)
     return Benchmark(kitti_protocol(split), data, lines, depths)
@@ -129,6 +142,8 @@ def _single(name: str, root: str, size: tuple[int, int], truth: bool) -> Benchma
 
 def kitti_protocol(split: str) -> Protocol:
     """The protocol of a KITTI test split; a folder of the user's own is scored as `eigen`."""
+    if split == "benchmark":
+        return SERVER
     if not _is_own_folder(split):
         return PROTOCOLS[KITTI_SPLITS[split]]
     protocol = PROTOCOLS["kitti_eigen"]

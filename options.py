@@ -299,7 +299,8 @@ def _add_benchmarks(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         default=["eigen"],
         help="of KITTI: eigen, eigen_benchmark; or a folder with test_files.txt and gt_depths.npz, "
-        "scored under eigen's name, and so in its place",
+        "scored under eigen's name, and so in its place; evaluate_depth.py: also benchmark, whose "
+        "depth maps for KITTI's server go to --eval_out_dir",
     )
 
 
@@ -334,7 +335,8 @@ def _check_scaling(parser: Parser, opt: argparse.Namespace) -> None:
     """One way to scale. A stereo model's factor, 5.4, is the published flag's too."""
     stereo = opt.eval_stereo or (opt.use_stereo and not opt.eval_mono)
     factor = opt.pred_depth_scale_factor
-    if factor != 1 and not stereo and not opt.disable_median_scaling:
+    by_medians = not stereo and not opt.disable_median_scaling
+    if factor != 1 and by_medians and "benchmark" not in opt.eval_split:
         parser.error(
             f"--pred_depth_scale_factor {factor:g} is undone by median scaling: add "
             "--disable_median_scaling"
@@ -351,6 +353,11 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
     _check_limits(parser, opt)
     _check_scaling(parser, opt)
     _check_launcher(parser)
+    if "benchmark" in opt.eval_split:
+        parser.error(
+            "--eval_split benchmark has no public truth to score with: evaluate_depth.py writes "
+            "its depth maps for KITTI's server"
+        )
     if int(os.environ.get("WORLD_SIZE", opt.world_size)) > 1 and "MASTER_ADDR" not in os.environ:
         parser.error(
             "--world_size above 1 needs a launcher that says where the processes meet: torchrun "
@@ -498,7 +505,9 @@ def _add_results(parser: Parser) -> None:
         help="write disps_NAME_split.npy (NAME: eigen, eigen_benchmark, nyuv2, make3d, cityscapes)",
     )
     group.add_argument(
-        "--eval_out_dir", help="folder of those files (default: the checkpoint's own)"
+        "--eval_out_dir",
+        help="folder of those files (default: the checkpoint's own), and of --eval_split "
+        "benchmark's 16-bit PNGs",
     )
     group.add_argument(
         "--no_eval", action="store_true", help="predict for --save_pred_disps, and score nothing"
@@ -523,11 +532,33 @@ def _check_evaluate(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error("--eval_eigen_to_benchmark needs --eval_split eigen_benchmark")
     if opt.no_eval and not opt.save_pred_disps:
         parser.error("--no_eval leaves nothing to do: add --save_pred_disps")
-    if opt.eval_out_dir is not None and not opt.save_pred_disps:
+    if "benchmark" in opt.eval_split:
+        _check_server(parser, opt)
+    elif opt.eval_out_dir is not None and not opt.save_pred_disps:
         parser.error("--eval_out_dir is the folder of --save_pred_disps: add it")
     for flag in ("save_json", "expect"):
         if opt.no_eval and getattr(opt, flag):
             parser.error(f"--{flag} needs scores, got --no_eval")
+
+
+def _check_server(parser: Parser, opt: argparse.Namespace) -> None:
+    """Depth for KITTI's server is written by a model, somewhere, in metres."""
+    if opt.kitti_path is None:
+        parser.error("--eval_split benchmark is of KITTI: give --kitti_path")
+    if opt.ext_disp_to_eval is not None:
+        parser.error("--eval_split benchmark needs a model's predictions, got --ext_disp_to_eval")
+    if opt.eval_out_dir is None:
+        parser.error(
+            "--eval_split benchmark writes depth maps for KITTI's server: give their folder, "
+            "--eval_out_dir"
+        )
+    stereo = opt.eval_stereo or (opt.use_stereo and not opt.eval_mono)
+    if opt.pred_depth_scale_factor == 1 and not stereo and not opt.disable_median_scaling:
+        parser.error(
+            "--eval_split benchmark has no public truth whose medians could scale depth: add "
+            "--use_stereo for a stereo model, else --pred_depth_scale_factor F (F 1: "
+            "--disable_median_scaling)"
+        )
 
 
 def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentGroup:

@@ -179,10 +179,10 @@ def test_another_number_of_processes_does_not_resume(root, finished):
     alone = arguments(root, "finished", "--batch_size", 2, "--resume")
     refused = launch(("train",), alone)
     assert refused.returncode == 2
-    assert "batch_size 1, now it is 2" in refused.stderr
+    assert "another batch_size: 1, now 2" in refused.stderr
     alone = arguments(root, "finished", *FLAGS, "--resume")
     refused = launch(("train",), alone)
-    assert "world_size 2, now it is 1" in refused.stderr
+    assert "another number of processes: 2, now 1" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -148,14 +148,10 @@ def test_one_optimiser_step_and_batch_norm(run):
                 assert ours[key].double().norm().item() == pytest.approx(golden, rel=1e-4), key
 
 
-def test_means_of_pictures(run):
+def test_pictures(run, goldens):
+    """Means of all of them; and pixel by pixel those that are stored, of the cases `both`."""
     sources = run.options.frame_ids[1:]
     check_means(run.step.objective, run.views, sources, run.golden["means"])
-
-
-def test_pictures_of_case_both(run, goldens):
-    if not run.name.endswith("/both"):
-        pytest.skip("recorded for case `both` alone")
     arrays = goldens.npz("objective")
     names = [name for name in arrays.files if name.startswith(run.name + "/")]
     for name in names:

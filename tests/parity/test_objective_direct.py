@@ -114,9 +114,11 @@ def test_losses(run):
 
 
 def test_gradient_norms(run):
-    if "offcentre" in run.case:
-        pytest.skip("the crop's camera differs there on purpose")
-    for name, golden in run.golden["grad_norm"].items():
+    golden_norms = run.golden["grad_norm"]
+    if "offcentre" in run.case:  # the crop's camera differs there on purpose
+        untouched = ("disp/", "disp_reshuffle/")
+        golden_norms = {k: v for k, v in golden_norms.items() if k.startswith(untouched)}
+    for name, golden in golden_norms.items():
         grad = run.leaves[name].grad
         ours = 0.0 if grad is None else grad.double().norm().item()
         assert ours == pytest.approx(golden, rel=1e-4, abs=1e-9), name
