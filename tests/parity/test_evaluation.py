@@ -58,6 +58,7 @@ def evaluated(settings, protocol, pictures, post, stereo):
     scaled, _ = disp_to_depth(disps, settings["min_depth"], max_depth)
     scale = STEREO_SCALE if stereo else None
     scores = [score_image(protocol, s, d, scale) for s, d in zip(scaled, depths, strict=True)]
+    assert scaled.dtype == (torch.float64 if post else torch.float32)  # as recorded
     per_image = np.array([score.metrics for score in scores])
     ratios = None if stereo else np.array([score.ratio for score in scores])
     return EvaluationResult(protocol, per_image, ratios, bool(post))
@@ -94,6 +95,7 @@ def test_evaluation_script(goldens, pictures, name, post, stereo):
         metric.replace("rmse_log10", "rmse_log") for metric in settings[key]
     ]
     assert_equals_recorded(result, recorded, protocol.metrics)
+    assert recorded["dtype"] == ("float64" if post else "float32")
     printed = [float(cell) for cell in recorded["printed"][-1].split("|") if cell.strip()]
     assert list(result.mean().values()) == pytest.approx(printed, abs=5.1e-4)
 

@@ -92,9 +92,14 @@ def test_disparities(goldens, name):
         assert list(feature.shape) == stats["shape"]
         assert_close(feature.mean().item(), stats["mean"], rtol=1e-4, atol=1e-5)
         assert_close(feature.max().item(), stats["max"], rtol=1e-4, atol=1e-5)
+        assert_close(feature.min().item(), stats["min"], rtol=1e-4, atol=1e-5)
+        assert_close(feature.std(correction=0).item(), stats["std"], rtol=1e-3, atol=1e-5)
+        assert_close(feature.double().abs().sum().item(), stats["sum_abs"], rtol=1e-4, atol=1e-2)
     disps = network.depth(features)
     assert sorted(disps) == [0, 1, 2, 3]
     for scale, disp in disps.items():
+        limits = goldens.json("forward")["disp_range"][f"{name}/disp/{scale}"]
+        assert_close([disp.min().item(), disp.max().item()], limits, **TOLERANCE)
         assert_close(disp, torch.from_numpy(expected[f"{name}/disp/{scale}"]), **TOLERANCE)
 
     one_scale = type(network.depth)(network.encoder.channels)
