@@ -74,10 +74,18 @@ def run_on_main(world: World, action: Callable[[], T]) -> T | None:
             result = action()
         except Exception as raised:  # every process must hear of it: they wait in the next line
             error = raised
-    error = gather_objects(world, error)[0]
-    if error is not None:
-        raise error
+    gather_outcomes(world, error)
     return result
+
+
+def gather_outcomes(world: World, outcome: T | Exception) -> list[T]:
+    """Every process's outcome, in the order of ranks; or the first exception among them, raised
+    on every process, so that none waits for one that failed."""
+    outcomes = gather_objects(world, outcome)
+    for each in outcomes:
+        if isinstance(each, Exception):
+            raise each
+    return outcomes
 
 
 def gather_objects(world: World, value: T) -> list[T]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from distributed import World, gather_objects
+from distributed import World, gather_outcomes
 from utils import UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
@@ -345,10 +345,7 @@ def score(
         scores: list[ImageScore] | UserError = list(progress)
     except UserError as error:  # carried through the gather: the other ranks wait there
         scores = error
-    shards = gather_objects(world, scores)
-    for shard in shards:
-        if isinstance(shard, UserError):
-            raise shard
+    shards = gather_outcomes(world, scores)
     ordered = [shards[index % world.size][index // world.size] for index in range(count)]
     per_image = np.array([each.metrics for each in ordered])
     ratios = None if scale is not None else np.array([each.ratio for each in ordered])

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from checkpoint import describe_backbone, load_checkpoint, load_parts
 from datasets import build_dataset
 from datasets.splits import split_lines
-from distributed import World, gather_objects
+from distributed import World, gather_outcomes
 from inference import DEFAULTS, choose_settings
 from layers import transformation_from_parameters
 from networks import build_pose_network
@@ -143,10 +143,7 @@ def predict_path(
                 bar.update(len(motions[-1]))
     except UserError as error:  # carried through the gather: the other ranks wait there
         motions = error
-    shards = gather_objects(world, motions)
-    for shard in shards:
-        if isinstance(shard, UserError):
-            raise shard
+    shards = gather_outcomes(world, motions)
     return compose(np.concatenate([piece for shard in shards for piece in shard]))
 
 

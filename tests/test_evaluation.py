@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import distributed
 import evaluation
 from distributed import World
 from evaluation import (
@@ -192,7 +193,7 @@ def run_as(world_size, count, monkeypatch):
         except UserError as error:
             results[rank] = error
 
-    monkeypatch.setattr(evaluation, "gather_objects", gather)
+    monkeypatch.setattr(distributed, "gather_objects", gather)
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world_size)]
     for thread in threads:
         thread.start()

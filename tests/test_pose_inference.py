@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-import pose_inference
+import distributed
 from checkpoint import save_checkpoint
 from datasets.keys import FrameKey
 from distributed import World
@@ -101,13 +101,13 @@ def test_the_path_comes_out_the_right_way_round(batch_size):
 def test_processes_share_a_sequence_out(monkeypatch):
     shards = []
     monkeypatch.setattr(
-        pose_inference, "gather_objects", lambda _, own: shards.append(own) or [own]
+        distributed, "gather_objects", lambda _, own: shards.append(own) or [own]
     )
     predictor = PosePredictor(KnownPose(), 32, 64)
     for rank in range(3):
         predict_path(predictor, Grey(), world=World(rank, 3), batch_size=2)
     assert all(shards)
-    monkeypatch.setattr(pose_inference, "gather_objects", lambda *_: shards)
+    monkeypatch.setattr(distributed, "gather_objects", lambda *_: shards)
     path = predict_path(predictor, Grey(), world=World(1, 3), batch_size=2)
     np.testing.assert_allclose(path, true_path(), atol=1e-4)
 
@@ -115,7 +115,7 @@ def test_processes_share_a_sequence_out(monkeypatch):
 def test_a_process_without_a_pair_has_nothing_to_tell(monkeypatch):
     gathered = []
     monkeypatch.setattr(
-        pose_inference, "gather_objects",
+        distributed, "gather_objects",
         lambda _, own: gathered.append(own) or [own, [np.eye(4)[None]]],
     )  # fmt: skip
     predict_path(PosePredictor(KnownPose(), 32, 64), Grey(2), world=World(0, 2))
