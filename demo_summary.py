@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from options import demo_summary_options
+from tool_options import demo_summary_options
 from utils import UserError, atomic_path, run_script
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from options import evaluate_pose_options
+from tool_options import evaluate_pose_options
 from utils import atomic_path, run_script
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from options import export_gt_options
+from tool_options import export_gt_options
 from utils import UserError, atomic_path, run_script
 
 if TYPE_CHECKING:

@@ -1,20 +1,32 @@
-"""Command lines: one function per script, from arguments to checked options.
-
-Nothing here imports torch, so that `--help` and a bad value answer at once. A bad value prints
-`error: <one sentence>` on stderr and exits with 2.
-"""
+"""Command lines of train.py and evaluate_depth.py, from arguments to checked options."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import NoReturn
 
-# What `networks.build_depth_network` can build: depths of a ResNet, widths of an HRNet.
-BACKBONES = {"resnet": (18, 34, 50, 101, 152), "hrnet": (18, 32, 48, 64), "hrnet_small": (18,)}
+from arguments import (
+    BETA,
+    COUNT,
+    INDEX,
+    POSITIVE,
+    SEED,
+    SHARE,
+    SIZE_STEP,
+    WEIGHT,
+    Parser,
+    add_backbone,
+    add_model,
+    add_no_cuda,
+    check_backbone,
+    check_launcher,
+    check_limits,
+    parse_model,
+    size,
+)
+
 NETWORK_PARTS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask")
 # What can be trained on, and the list it has unless --split names another ("": its only one).
 DATASETS = {
@@ -31,69 +43,7 @@ TEST_SETS = {
     "make3d": "Make3D",
     "cityscapes": "Cityscapes (raw)",
 }
-# What streets can be rendered as (`rendering.LAYOUTS`).
-LAYOUTS = ("kitti", "kitti_depth", "kitti_odom", "cityscapes", "nyuv2", "make3d")
-SIZE_STEP = 32  # the coarsest feature map is 1/32 of the input
 LONGEST_NAME = 255  # bytes of a file's or folder's name, on every usual file system
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells a default where there is one to tell."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False or action.required:
-            return action.help
-        return super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a bad value with one sentence, without the usage text."""
-
-    def __init__(self, description: str) -> None:
-        super().__init__(
-            description=description,
-            formatter_class=HelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
-
-
-def _number(kind: Callable, low: float, high: float, say: str, open_low: bool = False) -> Callable:
-    """An argparse type: a number of `kind` in [low, high], or (low, high] where open_low."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high or (open_low and value == low):
-            raise argparse.ArgumentTypeError(f"expected {say}, got {text!r}")
-        return value
-
-    return parse
-
-
-INFINITY = float("inf")
-_count = _number(int, 1, INFINITY, "a whole number of at least 1")
-_index = _number(int, 0, INFINITY, "a whole number of at least 0")
-_positive = _number(float, 0, 1e9, "a number above 0", open_low=True)
-_weight = _number(float, 0, 1e9, "a number of at least 0")
-_share = _number(float, 0, 1, "a share between 0 and 1")
-_beta = _number(float, 0, math.nextafter(1, 0), "a number of at least 0 and below 1")
-_seed = _number(int, 0, 2**32 - 1, f"a whole number from 0 to {2**32 - 1}")
-
-
-def _size(text: str) -> int:
-    """A height or width of the network input."""
-    value = _count(text)
-    if value % SIZE_STEP:
-        near = max(SIZE_STEP, round(value / SIZE_STEP) * SIZE_STEP)
-        raise argparse.ArgumentTypeError(
-            f"expected a multiple of {SIZE_STEP}, such as {near}, got {value}"
-        )
-    return value
 
 
 def train_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -116,21 +66,17 @@ def _add_process(parser: Parser) -> None:
     group.add_argument(
         "--local_rank",
         "--local-rank",
-        type=_index,
+        type=INDEX,
         default=0,
         help="the GPU of this process, where the environment has no LOCAL_RANK",
     )
     group.add_argument(
-        "--global_rank", type=_index, default=0, help="where the environment has no RANK"
+        "--global_rank", type=INDEX, default=0, help="where the environment has no RANK"
     )
     group.add_argument(
-        "--world_size", type=_count, default=1, help="where the environment has no WORLD_SIZE"
+        "--world_size", type=COUNT, default=1, help="where the environment has no WORLD_SIZE"
     )
-    _add_no_cuda(group)
-
-
-def _add_no_cuda(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--no_cuda", action="store_true", help="compute on the CPU")
+    add_no_cuda(group)
 
 
 def _add_train_data(parser: Parser) -> None:
@@ -154,8 +100,8 @@ def _add_train_data(parser: Parser) -> None:
         "odom, the default of kitti_odom) or a folder with train_files.txt",
     )
     group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
-    group.add_argument("--height", type=_size, default=192, help="network input, multiple of 32")
-    group.add_argument("--width", type=_size, default=640, help="network input, multiple of 32")
+    group.add_argument("--height", type=size, default=192, help="network input, multiple of 32")
+    group.add_argument("--width", type=size, default=640, help="network input, multiple of 32")
     group.add_argument(
         "--frame_ids",
         type=int,
@@ -167,29 +113,13 @@ def _add_train_data(parser: Parser) -> None:
         "--use_stereo", action="store_true", help="add the stereo partner as a source"
     )
     group.add_argument(
-        "--num_workers", type=_index, default=12, help="loader processes of each process"
-    )
-
-
-def _add_backbone(group: argparse._ArgumentGroup, default: str | None) -> None:
-    """--backbone and --num_layers; without a default, the checkpoint says."""
-    group.add_argument(
-        "--backbone",
-        choices=tuple(BACKBONES),
-        default=default,
-        help="depth encoder" + ("" if default else " (default: as the checkpoint has it)"),
-    )
-    group.add_argument(
-        "--num_layers",
-        type=_count,
-        default=18 if default else None,
-        help="ResNet depth (18, 34, 50, 101, 152) or HRNet width (18, 32, 48, 64)",
+        "--num_workers", type=INDEX, default=12, help="loader processes of each process"
     )
 
 
 def _add_train_networks(parser: Parser) -> None:
     group = parser.add_argument_group("networks")
-    _add_backbone(group, "hrnet")
+    add_backbone(group, "hrnet")
     group.add_argument(
         "--weights_init",
         choices=("pretrained", "scratch"),
@@ -228,10 +158,10 @@ def _add_method(parser: Parser) -> None:
         "--num_scales", type=int, choices=(1, 2, 3, 4), default=1, help="scales of the disparity"
     )
     group.add_argument(
-        "--disparity_smoothness", type=_weight, default=1e-3, help="weight of the smoothness term"
+        "--disparity_smoothness", type=WEIGHT, default=1e-3, help="weight of the smoothness term"
     )
-    group.add_argument("--min_depth", type=_positive, default=0.1, help="depth of disparity 1")
-    group.add_argument("--max_depth", type=_positive, default=100.0, help="depth of disparity 0")
+    group.add_argument("--min_depth", type=POSITIVE, default=0.1, help="depth of disparity 1")
+    group.add_argument("--max_depth", type=POSITIVE, default=100.0, help="depth of disparity 0")
 
 
 def _add_optimiser(parser: Parser) -> None:
@@ -239,11 +169,11 @@ def _add_optimiser(parser: Parser) -> None:
     group.add_argument(
         "--optimizer", choices=("adamw", "adam", "sgd"), default="adamw", help="update rule"
     )
-    group.add_argument("--learning_rate", type=_positive, default=1e-4, help="of each process")
-    group.add_argument("--weight_decay", type=_weight, default=0.01, help="of all three rules")
-    group.add_argument("--beta1", type=_beta, default=0.9, help="of adamw and adam")
-    group.add_argument("--beta2", type=_beta, default=0.999, help="of adamw and adam")
-    group.add_argument("--momentum", type=_weight, default=0.9, help="of sgd")
+    group.add_argument("--learning_rate", type=POSITIVE, default=1e-4, help="of each process")
+    group.add_argument("--weight_decay", type=WEIGHT, default=0.01, help="of all three rules")
+    group.add_argument("--beta1", type=BETA, default=0.9, help="of adamw and adam")
+    group.add_argument("--beta2", type=BETA, default=0.999, help="of adamw and adam")
+    group.add_argument("--momentum", type=WEIGHT, default=0.9, help="of sgd")
     group.add_argument(
         "--clip_grad", type=float, default=-1, help="largest gradient norm; -1 does not clip"
     )
@@ -254,16 +184,16 @@ def _add_optimiser(parser: Parser) -> None:
         help="step: times DECAY_RATE at each of DECAY_STEP; cos: a half cosine to ETA_MIN",
     )
     group.add_argument(
-        "--decay_step", type=_count, nargs="+", default=[15], help="epochs at which step decays"
+        "--decay_step", type=COUNT, nargs="+", default=[15], help="epochs at which step decays"
     )
-    group.add_argument("--decay_rate", type=_positive, default=0.1, help="factor of step")
-    group.add_argument("--eta_min", type=_weight, default=5e-6, help="last learning rate of cos")
+    group.add_argument("--decay_rate", type=POSITIVE, default=0.1, help="factor of step")
+    group.add_argument("--eta_min", type=WEIGHT, default=5e-6, help="last learning rate of cos")
     group.add_argument(
-        "--warm_up", type=_share, default=0.0, help="share of all steps with a rising rate"
+        "--warm_up", type=SHARE, default=0.0, help="share of all steps with a rising rate"
     )
-    group.add_argument("--batch_size", type=_count, default=12, help="samples of each process")
-    group.add_argument("--num_epochs", type=_count, default=20, help="passes over the data")
-    group.add_argument("--seed", type=_seed, default=1234, help="of weights, order and draws")
+    group.add_argument("--batch_size", type=COUNT, default=12, help="samples of each process")
+    group.add_argument("--num_epochs", type=COUNT, default=20, help="passes over the data")
+    group.add_argument("--seed", type=SEED, default=1234, help="of weights, order and draws")
 
 
 def _add_run(parser: Parser) -> None:
@@ -272,10 +202,10 @@ def _add_run(parser: Parser) -> None:
         "--resume", action="store_true", help="go on from the run's ckpt.pth if there is one"
     )
     group.add_argument(
-        "--log_frequency", type=_count, default=250, help="batches between two log lines"
+        "--log_frequency", type=COUNT, default=250, help="batches between two log lines"
     )
     group.add_argument(
-        "--save_frequency", type=_count, default=500, help="batches between two checkpoints"
+        "--save_frequency", type=COUNT, default=500, help="batches between two checkpoints"
     )
 
 
@@ -286,7 +216,7 @@ def _add_train_evaluation(parser: Parser) -> None:
     _add_benchmarks(group)
     group.add_argument("--no_eval", action="store_true", help="do not evaluate")
     group.add_argument(
-        "--eval_every", type=_count, default=1, help="epochs from one to the next; always the last"
+        "--eval_every", type=COUNT, default=1, help="epochs from one to the next; always the last"
     )
     _add_protocol(group)
 
@@ -318,7 +248,7 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--pred_depth_scale_factor",
-        type=_positive,
+        type=POSITIVE,
         default=1.0,
         help="what depths are multiplied by; median scaling would undo it",
     )
@@ -349,10 +279,10 @@ def _check_scaling(parser: Parser, opt: argparse.Namespace) -> None:
 
 
 def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
-    _check_backbone(parser, opt)
-    _check_limits(parser, opt)
+    check_backbone(parser, opt)
+    check_limits(parser, opt)
     _check_scaling(parser, opt)
-    _check_launcher(parser)
+    check_launcher(parser)
     if "benchmark" in opt.eval_split:
         parser.error(
             "--eval_split benchmark has no public truth to score with: evaluate_depth.py writes "
@@ -377,14 +307,6 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
     _check_data(parser, opt)
     opt.decay_step = sorted(opt.decay_step)
     opt.log_dir = str(Path(opt.log_dir).expanduser())
-
-
-def _check_launcher(parser: Parser) -> None:
-    """What a launcher says in the environment must be numbers."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        value = os.environ.get(name, "0")
-        if not (value.isascii() and value.isdigit()):
-            parser.error(f"{name} in the environment must be a whole number, got {value!r}")
 
 
 def _check_exp_name(parser: Parser, text: str) -> None:
@@ -422,48 +344,10 @@ def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
                 parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
 
 
-def _check_backbone(parser: Parser, opt: argparse.Namespace) -> None:
-    if opt.backbone is None or opt.num_layers is None:
-        return
-    if opt.num_layers not in BACKBONES[opt.backbone]:
-        known = ", ".join(map(str, BACKBONES[opt.backbone]))
-        parser.error(f"--num_layers {opt.num_layers}: {opt.backbone} comes with {known}")
-
-
-def _check_limits(parser: Parser, opt: argparse.Namespace) -> None:
-    low, high = opt.min_depth, opt.max_depth
-    if low is not None and high is not None and low >= high:
-        parser.error(f"--min_depth {low:g} must be below --max_depth {high:g}")
-
-
-def _add_model(parser: Parser, required: bool = True) -> None:
-    """A checkpoint and the settings that it may record itself, for scripts that only predict."""
-    group = parser.add_argument_group("model (a flag wins over what the checkpoint records)")
-    group.add_argument("--pretrained_path", required=required, help="checkpoint to predict with")
-    _add_backbone(group, None)
-    said = "(default: the checkpoint's, else {})"
-    group.add_argument("--height", type=_size, help=f"network input {said.format(192)}")
-    group.add_argument("--width", type=_size, help=f"network input {said.format(640)}")
-    group.add_argument(
-        "--min_depth", type=_positive, help=f"depth of disparity 1 {said.format(0.1)}"
-    )
-    group.add_argument(
-        "--max_depth", type=_positive, help=f"depth of disparity 0 {said.format(100)}"
-    )
-    _add_no_cuda(group)
-
-
-def _parse_model(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
-    opt = parser.parse_args(argv)
-    _check_backbone(parser, opt)
-    _check_limits(parser, opt)
-    return opt
-
-
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of evaluate_depth.py."""
     parser = Parser("Score a checkpoint on benchmarks, one table each.")
-    _add_model(parser, required=False)
+    add_model(parser, required=False)
     group = parser.add_argument_group("benchmarks (at least one root)")
     _add_benchmarks(group)
     group.add_argument(
@@ -476,9 +360,9 @@ def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     _add_results(parser)
     group = parser.add_argument_group("speed")
-    group.add_argument("--batch_size", type=_count, default=4, help="pictures predicted at once")
-    group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
-    opt = _parse_model(parser, argv)
+    group.add_argument("--batch_size", type=COUNT, default=4, help="pictures predicted at once")
+    group.add_argument("--num_workers", type=INDEX, default=12, help="loader processes")
+    opt = parse_model(parser, argv)
     _check_evaluate(parser, opt)
     return opt
 
@@ -516,7 +400,7 @@ def _add_results(parser: Parser) -> None:
 
 def _check_evaluate(parser: Parser, opt: argparse.Namespace) -> None:
     _check_scaling(parser, opt)
-    _check_launcher(parser)
+    check_launcher(parser)
     if (opt.pretrained_path is None) == (opt.ext_disp_to_eval is None):
         parser.error("give --pretrained_path or --ext_disp_to_eval: one of them predicts")
     roots = [f"--{name}_path" for name in TEST_SETS]
@@ -559,137 +443,3 @@ def _check_server(parser: Parser, opt: argparse.Namespace) -> None:
             "--use_stereo for a stereo model, else --pred_depth_scale_factor F (F 1: "
             "--disable_median_scaling)"
         )
-
-
-def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentGroup:
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--image_path", required=True, help=what)
-    group.add_argument("--ext", default="png", help="ending of a folder's pictures, such as jpg")
-    group.add_argument("--output", help=result)
-    return group
-
-
-def predict_image_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of test_simple.py."""
-    parser = Parser("Predict the depth of one picture, or of a folder of them, in colours.")
-    group = _add_pictures(parser, "a picture or a folder", "folder of results (default: beside)")
-    group.add_argument(
-        "--save_npy",
-        action="store_true",
-        help="also save NAME_disp.npy: 1 / depth, float32 (1, 1, height, width) at network size",
-    )
-    _add_model(parser)
-    return _parse_model(parser, argv)
-
-
-def predict_video_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of test_video.py."""
-    parser = Parser("Turn a folder of frames into an animation: frame above predicted disparity.")
-    _add_pictures(parser, "a folder of frames", "the GIF (default: beside the folder)")
-    _add_model(parser)
-    return _parse_model(parser, argv)
-
-
-def export_gt_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of export_gt_depth.py."""
-    parser = Parser("Gather the ground-truth depth maps of a KITTI test list in one archive.")
-    parser.add_argument("--data_path", required=True, help="root of KITTI raw")
-    parser.add_argument(
-        "--split",
-        required=True,
-        help="eigen (laser scans), eigen_benchmark (improved ground truth), or a folder with "
-        "test_files.txt (laser scans)",
-    )
-    parser.add_argument("--output", help="the archive (default: gt_depths.npz beside the list)")
-    parser.add_argument("--num_workers", type=_count, default=1, help="processes")
-    return parser.parse_args(argv)
-
-
-def render_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of render_demo.py."""
-    parser = Parser("Render textured streets in the layout of KITTI's raw data, or of another set.")
-    parser.add_argument("--out", required=True, help="folder to write; must be new or made by this")
-    parser.add_argument(
-        "--layout",
-        choices=(*LAYOUTS, "all"),
-        default="kitti",
-        help="of files: a data set's; kitti_depth is kitti with the improved ground truth; all: "
-        "every other one, each in a folder of its name",
-    )
-    parser.add_argument("--streets", type=_count, default=9, help="the last one is held out")
-    parser.add_argument("--frames", type=_count, default=30, help="frames of each street")
-    parser.add_argument("--height", type=_count, default=128, help="of KITTI's pictures")
-    parser.add_argument("--width", type=_count, default=416, help="of KITTI's pictures")
-    parser.add_argument("--seed", type=_index, default=0, help="of streets and drives")
-    return parser.parse_args(argv)
-
-
-def demo_summary_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of demo_summary.py, which run_demo.sh calls."""
-    parser = Parser("Compare the demo's trained network with three baselines.")
-    parser.add_argument("--data_path", required=True, help="folder of render_demo.py")
-    parser.add_argument("--run", required=True, help="folder of the training run")
-    parser.add_argument("--output", required=True, help="folder of summary.json and demo.png")
-    parser.add_argument("--quick", action="store_true", help="do not judge what was learned")
-    parser.add_argument("--no_cuda", action="store_true", help="compute on the CPU")
-    for part in ("install", "render", "train", "predict"):
-        parser.add_argument(f"--{part}", type=_weight, default=0.0, help=f"seconds of {part}")
-    return parser.parse_args(argv)
-
-
-def prepare_cityscapes_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of prepare_cityscapes.py."""
-    parser = Parser("Make the triplets of frames that --dataset cityscapes trains on.")
-    parser.add_argument(
-        "--dataset_dir", required=True, help="folder of leftImg8bit_sequence/ and camera/"
-    )
-    parser.add_argument("--dump_root", required=True, help="folder of the triplets")
-    parser.add_argument("--seq_length", type=_count, default=3, help="frames of each; 3 is made")
-    parser.add_argument(
-        "--img_height",
-        type=_count,
-        default=128,
-        help="of a frame before its lower quarter is cut off; training needs 512",
-    )
-    parser.add_argument(
-        "--img_width", type=_count, default=416, help="of a frame; training needs 1024"
-    )
-    parser.add_argument("--num_threads", type=_count, default=4, help="processes")
-    opt = parser.parse_args(argv)
-    if opt.seq_length != 3:
-        parser.error(f"--seq_length must be 3, a frame and its neighbours, got {opt.seq_length}")
-    return opt
-
-
-def evaluate_pose_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of evaluate_pose.py."""
-    parser = Parser("Predict the camera's path on KITTI odometry sequences, and score it.")
-    group = parser.add_argument_group("model (a flag wins over what the checkpoint records)")
-    group.add_argument(
-        "--pretrained_path", required=True, help="checkpoint with a pose network of frame pairs"
-    )
-    said = "(default: the checkpoint's, else {})"
-    group.add_argument("--height", type=_size, help=f"network input {said.format(192)}")
-    group.add_argument("--width", type=_size, help=f"network input {said.format(640)}")
-    _add_no_cuda(group)
-    group = parser.add_argument_group("sequences")
-    group.add_argument(
-        "--data_path", required=True, help="root of KITTI odometry: sequences/ and poses/"
-    )
-    group.add_argument(
-        "--eval_split",
-        nargs="+",
-        default=["odom_9", "odom_10"],
-        help="odom_9, odom_10 (published tests), or numbers such as 06: all frames of a sequence, "
-        "scored if poses/06.txt is there",
-    )
-    group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
-    group.add_argument(
-        "--output", required=True, help="folder of NN.txt, NN_aligned.txt and the plot NN.png"
-    )
-    group = parser.add_argument_group("speed")
-    group.add_argument("--batch_size", type=_count, default=16, help="frames predicted at once")
-    group.add_argument("--num_workers", type=_index, default=12, help="loader processes")
-    opt = parser.parse_args(argv)
-    _check_launcher(parser)
-    return opt

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from options import prepare_cityscapes_options
+from tool_options import prepare_cityscapes_options
 from utils import UserError, atomic_path, reason, run_script
 
 if TYPE_CHECKING:

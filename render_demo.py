@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from options import LAYOUTS, render_options
+from tool_options import LAYOUTS, render_options
 from utils import UserError, atomic_path, format_duration, reason, run_script
 
 if TYPE_CHECKING:

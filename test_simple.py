@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from options import predict_image_options
+from tool_options import predict_image_options
 from utils import UserError, atomic_path, run_script
 
 if TYPE_CHECKING:

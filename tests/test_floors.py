@@ -114,7 +114,12 @@ HOUSE = {
     "rendering": Room(1, "scenes to pictures, depth and scans, in NumPy", only=set(),
                       never=never("torch")),
     # The ground.
-    "options": Room(0, "command lines", only=set(), never=never("torch", "numpy")),
+    "options": Room(1, "command lines of training and scoring", only={"arguments"},
+                    never=never("torch", "numpy")),
+    "tool_options": Room(1, "command lines of the other scripts", only={"arguments"},
+                         never=never("torch", "numpy")),
+    "arguments": Room(0, "parser, types of values, shared groups", only=set(),
+                      never=never("torch", "numpy")),
     "distributed": Room(0, "where a process stands among others", only=set()),
     "utils": Room(0, "errors, whole-or-absent files, logs, seeds", only=set()),
 }  # fmt: skip

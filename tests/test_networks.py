@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-import options
+import arguments
 from networks import (
     BACKBONES,
     DepthDecoder,
@@ -364,4 +364,4 @@ def test_nothing_is_downloaded_unless_asked(monkeypatch):
 
 
 def test_the_command_line_offers_exactly_what_can_be_built():
-    assert options.BACKBONES == BACKBONES
+    assert arguments.BACKBONES == BACKBONES

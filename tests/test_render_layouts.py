@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 import export_gt_depth
-import options
 import prepare_cityscapes
 import render_demo
+import tool_options
 from augmentations import Augmentation, CropBox
 from datasets import build_dataset, cityscapes_raw, make3d_dataset, nyuv2_dataset
 from datasets.keys import FrameKey
@@ -375,7 +375,7 @@ def test_test_pictures_show_what_their_depth_says(written, name):
 
 
 def test_layouts_are_the_options():
-    assert tuple(LAYOUTS) == options.LAYOUTS
+    assert tuple(LAYOUTS) == tool_options.LAYOUTS
 
 
 def test_the_script_writes_a_layout_and_keeps_to_it(tmp_path, capsys):
