@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +37,7 @@ def sources(data_path: Path, lines: Iterable[str], improved: bool) -> list[Sourc
     """
     from datasets.splits import LINE_FORMATS
 
-    if not data_path.is_dir():
+    if not os.path.isdir(data_path):  # False too for a name that is too long: is_dir raises
         raise UserError(f"the data folder {data_path} does not exist")
     found = []
     for line in lines:
@@ -48,7 +49,7 @@ def sources(data_path: Path, lines: Iterable[str], improved: bool) -> list[Sourc
         else:
             path = drive / f"velodyne_points/data/{number}.bin"
         found.append(Source(path, drive.parent, camera))
-    missing = [source.path for source in found if not source.path.is_file()]
+    missing = [source.path for source in found if not os.path.isfile(source.path)]
     if missing:
         more = f" (and {len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
         raise UserError(f"the ground truth {missing[0]} does not exist{more}")
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from datasets.splits import SPLITS, split_lines
 
     lines = split_lines("kitti", opt.split, "test")
-    has_own_list = (Path(opt.split) / "test_files.txt").is_file()
+    has_own_list = os.path.isfile(Path(opt.split) / "test_files.txt")
     folder = Path(opt.split) if has_own_list else SPLITS / "kitti" / opt.split
     output = Path(opt.output or folder / "gt_depths.npz")
     tasks = sources(Path(opt.data_path), lines, improved=opt.split == "eigen_benchmark")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,7 +14,11 @@ import numpy as np
 
 from utils import UserError, reason
 
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.PickleError)
+# What a file that is no archive or no array makes NumPy raise; its headers are read as Python.
+UNREADABLE = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.PickleError,
+    RuntimeError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def load_gt_depths(path: str | Path) -> Sequence[np.ndarray]:

@@ -9,6 +9,8 @@ from PIL import Image
 
 from utils import UserError, read_lines, reason
 
+LARGEST = 10_000  # pixels of a picture's side that can be meant
+
 
 def read_calib_file(path: str | Path) -> dict[str, np.ndarray]:
     """The numeric rows of a calibration file, `KEY: numbers`, as float64 vectors by key.
@@ -53,7 +55,7 @@ def velo_to_image(calib_dir: str | Path, cam: int = 2) -> tuple[np.ndarray, tupl
 
     def row(path: Path, key: str, *shape: int) -> np.ndarray:
         value = (camera if path is camera_file else laser).get(key)
-        if value is None or value.size != np.prod(shape):
+        if value is None or value.size != np.prod(shape) or not np.isfinite(value).all():
             raise UserError(f"{path} has no row {key!r} of {np.prod(shape)} numbers")
         return value.reshape(shape)
 
@@ -63,7 +65,9 @@ def velo_to_image(calib_dir: str | Path, cam: int = 2) -> tuple[np.ndarray, tupl
     rectification = np.eye(4)
     rectification[:3, :3] = row(camera_file, "R_rect_00", 3, 3)
     projection = row(camera_file, f"P_rect_{cam:02d}", 3, 4)
-    width, height = row(camera_file, "S_rect_02", 2).astype(int)
+    width, height = row(camera_file, "S_rect_02", 2)
+    if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
+        raise UserError(f"{camera_file} has pictures of {width:g}x{height:g} pixels in S_rect_02")
     return projection @ rectification @ cam_T_velo, (int(height), int(width))
 
 

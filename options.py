@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -43,18 +44,28 @@ TEST_SETS = {
     "make3d": "Make3D",
     "cityscapes": "Cityscapes (raw)",
 }
+# What a choice's flags are read by; beside another they would silently do nothing.
+CHOICES_FLAGS = {
+    "optimizer": {"beta1": ("adamw", "adam"), "beta2": ("adamw", "adam"), "momentum": ("sgd",)},
+    "lr_sche_type": {"decay_step": ("step",), "decay_rate": ("step",), "eta_min": ("cos",)},
+}
 LONGEST_NAME = 255  # bytes of a file's or folder's name, on every usual file system
+LONGEST_PATH = 3800  # bytes of a run's folder: Linux takes 4096, its files need some of them
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and what is no UTF-8
 
 
 def train_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of train.py; see `python train.py --help`. `argv` None: the process's arguments."""
-    parser = Parser("Train depth and pose networks from video, and evaluate after every epoch.")
+    parser = Parser(
+        "Train depth and pose networks from video, and evaluate after every epoch.", config=True
+    )
     _add_process(parser)
     _add_train_data(parser)
     _add_train_networks(parser)
     _add_method(parser)
     _add_optimiser(parser)
     _add_run(parser)
+    _add_speed(parser)
     _add_train_evaluation(parser)
     opt = parser.parse_args(argv)
     _check_train(parser, opt)
@@ -173,7 +184,7 @@ def _add_optimiser(parser: Parser) -> None:
     group.add_argument("--weight_decay", type=WEIGHT, default=0.01, help="of all three rules")
     group.add_argument("--beta1", type=BETA, default=0.9, help="of adamw and adam")
     group.add_argument("--beta2", type=BETA, default=0.999, help="of adamw and adam")
-    group.add_argument("--momentum", type=WEIGHT, default=0.9, help="of sgd")
+    group.add_argument("--momentum", type=BETA, default=0.9, help="of sgd")
     group.add_argument(
         "--clip_grad", type=float, default=-1, help="largest gradient norm; -1 does not clip"
     )
@@ -191,7 +202,12 @@ def _add_optimiser(parser: Parser) -> None:
     group.add_argument(
         "--warm_up", type=SHARE, default=0.0, help="share of all steps with a rising rate"
     )
-    group.add_argument("--batch_size", type=COUNT, default=12, help="samples of each process")
+    group.add_argument(
+        "--batch_size", type=COUNT, default=12, help="samples of each process, taken at once"
+    )
+    group.add_argument(
+        "--accumulate", type=COUNT, default=1, help="batches of each process to an optimiser step"
+    )
     group.add_argument("--num_epochs", type=COUNT, default=20, help="passes over the data")
     group.add_argument("--seed", type=SEED, default=1234, help="of weights, order and draws")
 
@@ -202,10 +218,37 @@ def _add_run(parser: Parser) -> None:
         "--resume", action="store_true", help="go on from the run's ckpt.pth if there is one"
     )
     group.add_argument(
-        "--log_frequency", type=COUNT, default=250, help="batches between two log lines"
+        "--log_frequency", type=COUNT, default=250, help="steps between two log lines"
     )
     group.add_argument(
-        "--save_frequency", type=COUNT, default=500, help="batches between two checkpoints"
+        "--save_frequency", type=COUNT, default=500, help="steps between two checkpoints"
+    )
+    group.add_argument(
+        "--keep", type=COUNT, help="newest models/model{epoch}.pth to keep (default: all)"
+    )
+
+
+def _add_speed(parser: Parser) -> None:
+    group = parser.add_argument_group("speed (the defaults are the fast ones that change little)")
+    group.add_argument(
+        "--amp",
+        choices=("off", "bf16", "fp16"),
+        default="off",
+        help="what the networks compute in; geometry, losses and depths stay in float32",
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="compile the networks: a slow first step"
+    )
+    group.add_argument(
+        "--channels_last", action="store_true", help="keep channels innermost in memory"
+    )
+    group.add_argument(
+        "--no_tf32", action="store_true", help="full float32 on GPUs that would use TF32"
+    )
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="equal bits from equal runs on CUDA as well, as far as torch can; slower",
     )
 
 
@@ -214,6 +257,11 @@ def _add_train_evaluation(parser: Parser) -> None:
         "evaluation after every epoch (on the data set's own test list, and on each root given)"
     )
     _add_benchmarks(group)
+    group.add_argument(
+        "--val_split",
+        help="also the photometric loss on a validation list, a published one or a folder with "
+        "val_files.txt: the best epoch by it is kept as models/best.pth",
+    )
     group.add_argument("--no_eval", action="store_true", help="do not evaluate")
     group.add_argument(
         "--eval_every", type=COUNT, default=1, help="epochs from one to the next; always the last"
@@ -238,9 +286,8 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--post_process", action="store_true", help="blend with the mirrored picture's prediction"
     )
-    which = group.add_mutually_exclusive_group()
-    which.add_argument("--eval_mono", action="store_true", help="scale by medians")
-    which.add_argument("--eval_stereo", action="store_true", help="scale by 5.4, KITTI's rig")
+    group.add_argument("--eval_mono", action="store_true", help="scale by medians")
+    group.add_argument("--eval_stereo", action="store_true", help="scale by 5.4, KITTI's rig")
     group.add_argument(
         "--disable_median_scaling",
         action="store_true",
@@ -263,6 +310,8 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
 
 def _check_scaling(parser: Parser, opt: argparse.Namespace) -> None:
     """One way to scale. A stereo model's factor, 5.4, is the published flag's too."""
+    if opt.eval_mono and opt.eval_stereo:
+        parser.error("--eval_mono and --eval_stereo exclude each other: give one of them")
     stereo = opt.eval_stereo or (opt.use_stereo and not opt.eval_mono)
     factor = opt.pred_depth_scale_factor
     by_medians = not stereo and not opt.disable_median_scaling
@@ -288,7 +337,10 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
             "--eval_split benchmark has no public truth to score with: evaluate_depth.py writes "
             "its depth maps for KITTI's server"
         )
-    if int(os.environ.get("WORLD_SIZE", opt.world_size)) > 1 and "MASTER_ADDR" not in os.environ:
+    rank = int(os.environ.get("RANK", opt.global_rank))
+    if rank >= (processes := int(os.environ.get("WORLD_SIZE", opt.world_size))):
+        parser.error(f"--global_rank {rank} of {processes}: processes are counted from 0")
+    if processes > 1 and "MASTER_ADDR" not in os.environ:
         parser.error(
             "--world_size above 1 needs a launcher that says where the processes meet: torchrun "
             "--nproc_per_node N train.py ..."
@@ -298,26 +350,63 @@ def _check_train(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error(f"--frame_ids must start with 0 and name each frame once, got {frames}")
     if len(frames) == 1 and not opt.use_stereo:
         parser.error("--frame_ids 0 alone leaves no source frame: add some, or --use_stereo")
-    if opt.predictive_mask and not opt.disable_automasking:
-        parser.error("--predictive_mask replaces the auto-mask: add --disable_automasking")
     if not opt.clip_grad > 0 and opt.clip_grad != -1:
         parser.error(f"--clip_grad must be above 0, or -1 for none, got {opt.clip_grad:g}")
-    _check_exp_name(parser, opt.exp_name)
+    _check_run_folder(parser, opt)
+    _check_method(parser, opt)
     _check_optimiser(parser, opt)
     _check_data(parser, opt)
     opt.decay_step = sorted(opt.decay_step)
-    opt.log_dir = str(Path(opt.log_dir).expanduser())
 
 
-def _check_exp_name(parser: Parser, text: str) -> None:
-    name = PurePath(text)
-    if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in text:
-        parser.error(f"--exp_name must be a folder name within --log_dir, got {text!r}")
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.parts):
-        parser.error(f"--exp_name is longer than the {LONGEST_NAME} bytes of a folder's name")
+def _check_run_folder(parser: Parser, opt: argparse.Namespace) -> None:
+    """A run writes nowhere but in its own folder, whose name a log can hold. `~` is expanded."""
+    for flag in ("log_dir", "exp_name"):
+        if UNPRINTABLE.search(text := getattr(opt, flag)):
+            parser.error(f"--{flag} must be printable text, got {text!r}")
+    name = PurePath(opt.exp_name)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        parser.error(f"--exp_name must be a folder name within --log_dir, got {opt.exp_name!r}")
+    try:
+        opt.log_dir = str(Path(opt.log_dir).expanduser())
+    except RuntimeError:
+        parser.error(f"--log_dir {opt.log_dir}: there is no such user's home folder")
+    for flag in ("log_dir", "exp_name"):
+        parts = PurePath(getattr(opt, flag)).parts
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
+            parser.error(f"--{flag} is longer than the {LONGEST_NAME} bytes of a folder's name")
+    if len(os.fsencode(os.path.abspath(os.path.join(opt.log_dir, name)))) > LONGEST_PATH:
+        parser.error(f"--log_dir and --exp_name are longer than {LONGEST_PATH:,} bytes together")
+
+
+def _check_method(parser: Parser, opt: argparse.Namespace) -> None:
+    """What would do nothing is refused, so that no ablation compares a run with itself."""
+    sources = len(opt.frame_ids) - 1 + opt.use_stereo
+    if opt.predictive_mask and not opt.disable_automasking:
+        parser.error("--predictive_mask replaces the auto-mask: add --disable_automasking")
+    if opt.v1_multiscale and opt.num_scales == 1:
+        parser.error("--v1_multiscale is about the smaller scales: add --num_scales 2, 3 or 4")
+    if opt.avg_reprojection and sources == 1:
+        parser.error("--avg_reprojection takes the mean over sources, and there is one source")
+    if opt.pose_model_input == "all" and len(opt.frame_ids) == 1:
+        parser.error("--pose_model_input all: --frame_ids 0 has no frames to estimate a pose of")
+    if opt.pretrained_path is None and _was_given(parser, opt, "models_to_load"):
+        parser.error("--models_to_load is of the checkpoint --pretrained_path, which is not given")
+
+
+def _was_given(parser: Parser, opt: argparse.Namespace, name: str) -> bool:
+    """Whether an option is another than it is by default."""
+    return getattr(opt, name) != parser.get_default(name)
 
 
 def _check_optimiser(parser: Parser, opt: argparse.Namespace) -> None:
+    for choice, flags in CHOICES_FLAGS.items():
+        taken = getattr(opt, choice)
+        for name, readers in flags.items():
+            if taken not in readers and _was_given(parser, opt, name):
+                parser.error(
+                    f"--{name} is of --{choice} {' and '.join(readers)}, got --{choice} {taken}"
+                )
     if opt.lr_sche_type == "cos" and opt.eta_min > opt.learning_rate:
         parser.error(
             f"--lr_sche_type cos falls to --eta_min {opt.eta_min:g}, which must not be above "
@@ -346,7 +435,7 @@ def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
 
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of evaluate_depth.py."""
-    parser = Parser("Score a checkpoint on benchmarks, one table each.")
+    parser = Parser("Score a checkpoint on benchmarks, one table each.", config=True)
     add_model(parser, required=False)
     group = parser.add_argument_group("benchmarks (at least one root)")
     _add_benchmarks(group)

@@ -36,6 +36,7 @@ from odometry import (
     score_path,
     score_table,
 )
+from stopping import outlive_signals
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -75,11 +76,13 @@ class PosePredictor:
         """
         path = Path(path)
         state = load_checkpoint(path)
-        described = describe_backbone({"encoder": state.get("pose_encoder")})
-        if described is None:
+        encoder = state.get("pose_encoder", {})
+        described = describe_backbone({"encoder": encoder})
+        first = encoder.get("encoder.conv1.weight")
+        if described is None or first is None or first.ndim != 4:
             raise UserError(f"{path} holds no pose network that could be used here: it needs "
                             "`pose_encoder` and `pose`, as a training on video saves them")
-        frames = state["pose_encoder"]["encoder.conv1.weight"].shape[1] // 3
+        frames = first.shape[1] // 3
         if frames != 2:
             raise UserError(f"the pose network of {path} sees {frames} frames at once: a path is "
                             "predicted by one of two (--pose_model_input pairs)")
@@ -133,6 +136,7 @@ def predict_path(
         Subset(frames, own), batch_size, pin_memory=predictor.device.type == "cuda",
         num_workers=min(num_workers, -(-len(own) // batch_size)),  # no worker without a batch
         generator=torch.Generator(),  # its own: an evaluation leaves a training's draws alone
+        worker_init_fn=outlive_signals,
     )  # fmt: skip
     bar = tqdm(total=end - begin, desc=label, unit="frame", disable=not world.is_main)
     motions: list[np.ndarray] | UserError = []
@@ -181,7 +185,7 @@ def find_sequences(
         numbers = _consecutive(frames, name)
         sequence = f"{int(frames.refs[0].folder):02d}"
         path = Path(data_path) / "poses" / f"{sequence}.txt"
-        truth = read_poses(path) if name in PUBLISHED or path.is_file() else None
+        truth = read_poses(path) if name in PUBLISHED or os.path.isfile(path) else None
         if truth is not None and numbers[-1] >= len(truth):
             raise UserError(f"{path} holds {len(truth)} poses, none for frame {numbers[-1]}")
         if sequence in found:
@@ -224,7 +228,7 @@ def _all_lines(data_path: str | Path, name: str, jpg: bool) -> list[str]:
                         "a number such as 06 is expected")
     folder = Path(data_path) / "sequences" / f"{int(name):02d}" / "image_2"
     extension = ".jpg" if jpg else ".png"
-    names = os.listdir(folder) if folder.is_dir() else []
+    names = os.listdir(folder) if os.path.isdir(folder) else []
     lines = [f"{name} {int(Path(each).stem)} l" for each in sorted(names)
              if re.fullmatch(r"\d{6}" + re.escape(extension), each)]  # fmt: skip
     if len(lines) < SNIPPET:

@@ -8,6 +8,7 @@ three from top to bottom, and `CITY/FRAME_cam.txt`. Started again, it makes what
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ class Report:
 def find_snippets(root: Path) -> list[Snippet]:
     """Every snippet under `leftImg8bit_sequence/train`. Raises UserError if there is none."""
     pictures = root / "leftImg8bit_sequence" / "train"
-    if not pictures.is_dir():
+    if not os.path.isdir(pictures):  # False too for a name that is too long: Path.is_dir raises
         raise UserError(f"{root} is no Cityscapes folder: {pictures} does not exist")
     snippets = []
     for city in sorted(path for path in pictures.iterdir() if path.is_dir()):

@@ -3,6 +3,7 @@
 #
 #     DATA=/data/cityscapes DATA_PRE=/data/cityscapes_triplets bash run_cityscapes.sh
 #     ... GPUS=2 bash run_cityscapes.sh --batch_size 6     (arguments go to train.py)
+#     ... bash run_cityscapes.sh --config configs/cs_hrnet18_512x192.yaml     (another row of the table)
 #
 # Run it in the environment that has the requirements (`source .venv/bin/activate`). The triplets
 # are made once:
@@ -16,17 +17,6 @@ DATA_PRE="${DATA_PRE:?set DATA_PRE to the folder of triplets that prepare_citysc
 GPUS="${GPUS:-1}"
 LOGS="${LOGS:-$HOME/tmp}" # the run lives in $LOGS/cs_resnet18_512x192
 
-recipe=(
-    --dataset cityscapes
-    --backbone resnet --num_layers 18
-    --height 192 --width 512
-    --use_local_crop --use_patch_reshuffle
-    --num_scales 1
-    --batch_size 12 # on each GPU
-    --num_epochs 20 --learning_rate 1e-4 --lr_sche_type step --decay_step 15 --decay_rate 0.1
-    --log_frequency 600 --save_frequency 600
-    --resume # started again, it goes on
-)
 torchrun --standalone --nproc_per_node="$GPUS" "$here/train.py" \
-    --data_path "$DATA" --data_path_pre "$DATA_PRE" \
-    --log_dir "$LOGS" --exp_name cs_resnet18_512x192 "${recipe[@]}" "$@"
+    --config "$here/configs/cs_resnet18_512x192.yaml" \
+    --data_path "$DATA" --data_path_pre "$DATA_PRE" --log_dir "$LOGS" "$@"

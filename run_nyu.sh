@@ -14,18 +14,6 @@ TEST="${TEST:-$DATA}" # the folder that holds nyu_test/
 GPUS="${GPUS:-1}"
 LOGS="${LOGS:-$HOME/tmp}" # the run lives in $LOGS/nyu_hrnet18_384x288
 
-recipe=(
-    --dataset nyuv2
-    --backbone hrnet --num_layers 18
-    --height 288 --width 384
-    --max_depth 10
-    --use_local_crop
-    --num_scales 1
-    --batch_size 16 # on each GPU
-    --num_epochs 50 --learning_rate 1e-4 --lr_sche_type step --decay_step 26 36 --decay_rate 0.1
-    --log_frequency 400 --save_frequency 400
-    --resume # started again, it goes on
-)
 torchrun --standalone --nproc_per_node="$GPUS" "$here/train.py" \
-    --data_path "$DATA" --nyuv2_path "$TEST" \
-    --log_dir "$LOGS" --exp_name nyu_hrnet18_384x288 "${recipe[@]}" "$@"
+    --config "$here/configs/nyu_hrnet18_384x288.yaml" \
+    --data_path "$DATA" --nyuv2_path "$TEST" --log_dir "$LOGS" "$@"

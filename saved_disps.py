@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 from torch import Tensor
 
 from utils import UserError, atomic_path, reason
+
+# What a file that is no array makes NumPy raise; its header is read as Python.
+UNREADABLE = (
+    OSError, ValueError, EOFError, SyntaxError, OverflowError, BadZipFile, TokenError
+)  # fmt: skip
 
 
 def disps_file(protocol: str) -> str:
@@ -42,7 +49,7 @@ def read_saved(path: str | Path, count: int, chosen: Sequence[int] | None = None
     """
     try:
         array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the disparities {path}: {reason(error)}") from error
     if not (isinstance(array, np.ndarray) and array.ndim == 3 and array.dtype.kind == "f"):
         raise UserError(f"{path} needs disparities as one array (images, height, width) of floats")

@@ -9,10 +9,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from datasets.cityscapes_raw import HEIGHT, KEPT_ROWS, WIDTH, read_camera, without_bonnet
+from datasets.cityscapes_raw import (
+    HEIGHT,
+    KEPT_ROWS,
+    WIDTH,
+    is_camera,
+    read_camera,
+    without_bonnet,
+)
 from datasets.files import DepthMaps, load_rgb
 from datasets.mono_dataset import MonoDataset, Pictures
 from datasets.splits import LINE_FORMATS, SPLITS
+from ground_truth import UNREADABLE
 from utils import UserError, reason
 
 PREPARED = (384, 1024)  # (height, width) of each frame of a triplet, what cameras are stated for
@@ -78,6 +86,9 @@ class CityscapesDataset(MonoDataset):
                             "fx,0,cx,0,fy,cy,0,0,1")
         height, width = PREPARED
         fx, _, cx, _, fy, cy, *_ = values
+        if not is_camera(fx, fy, cx, cy):
+            raise UserError(f"the camera {path} cannot be one: fx {fx:g}, fy {fy:g}, cx {cx:g}, "
+                            f"cy {cy:g}")
         # Frames of another size look alike once they are resized, but their camera is another.
         if not (0.3 < cx / width < 0.7 and 0.4 < cy / height < 0.9):
             raise UserError(f"the camera {path} is not one of frames of {width}x{height}: prepare "
@@ -136,7 +147,7 @@ def read_depth(path: str | Path) -> np.ndarray:
     """A true depth map: float32 (height, width), metres, 0 unknown. UserError names the file."""
     try:
         depth = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the depth map {path}: {reason(error)}") from error
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.dtype.kind in "fiu"):
         raise UserError(f"{path} is not a depth map (height, width) of numbers")

@@ -35,7 +35,15 @@ def scenes(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _in_time(name: str) -> list[int | str]:
     """Sort key by the numbers in a name: seconds, then six digits of microseconds."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _check_names(scene: str, frames: Sequence[str]) -> None:
+    """Raise UserError for a name that a list, UTF-8 words between spaces, cannot hold."""
+    for name in (scene, *frames):
+        if " " in name or not name.isprintable():
+            raise UserError(f"the name {name!r} cannot stand in a list, where names end at a "
+                            "space: rename it")
 
 
 def scene_rows(frames: Sequence[str]) -> tuple[list[list[str]], int]:
@@ -64,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_folder(root)
     lines, short, counts = [], [], {"frames": 0, "ends": 0, "empty": 0}
     for scene, frames in scenes(root):
+        _check_names(scene, frames)
         rows, ends = scene_rows(frames)
         # The raw release holds a few files without content.
         empty = {name for name in frames if not (root / scene / name).stat().st_size}

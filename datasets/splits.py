@@ -42,9 +42,13 @@ class LineFormat:
         return found
 
 
-_KITTI_FRAME = r"\s+(?P<frame>[0-9]+)(\s+(?P<side>[lr]))?"
+_KITTI_FRAME = r"\s+(?P<frame>[0-9]{1,10})(\s+(?P<side>[lr]))?"
 _KITTI = LineFormat(
     re.compile(r"(?P<folder>\S+)" + _KITTI_FRAME), "2011_09_26/2011_09_26_drive_0001_sync 5 l"
+)
+_NYUV2 = LineFormat(
+    re.compile(r"\S+(\s+\S+){8}"),
+    "SCENE/0.ppm SCENE/-4.ppm ..., nine files: frame 0, then -4 -3 -2 -1 1 2 3 4",
 )
 # By data set; by data set and part where the parts differ.
 LINE_FORMATS = {
@@ -54,10 +58,8 @@ LINE_FORMATS = {
     "cityscapes": LineFormat(
         re.compile(r"(?P<city>\S+)\s+(?P<frame>\S+_[0-9]{6}_[0-9]{6})"), "ulm ulm_000002_000025"
     ),
-    "nyuv2 train": LineFormat(
-        re.compile(r"\S+(\s+\S+){8}"),
-        "SCENE/0.ppm SCENE/-4.ppm ..., nine files: frame 0, then -4 -3 -2 -1 1 2 3 4",
-    ),
+    "nyuv2 train": _NYUV2,
+    "nyuv2 val": _NYUV2,
     "nyuv2 test": LineFormat(re.compile(r"\S+\.h5"), "nyu_test/00001.h5"),
     "make3d": LineFormat(re.compile(r"\S+"), "op1-p-077t000"),
 }

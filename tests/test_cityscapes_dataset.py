@@ -145,11 +145,29 @@ def test_a_missing_camera_is_found_before_the_run(raw):
         raw_set(raw)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"intrinsic": {"fx": 1, "fy": 1, "u0": null}}', "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"intrinsic": {"fx": 1, "fy": 1, "u0": null}}',
+        f'{{"intrinsic": {{"fx": 1{"0" * 400}}}}}',
+        "[1]",
+        pytest.param("[" * 100_000, id="nested"),
+    ],
+)
 def test_a_damaged_camera_is_named(raw, text):
     path = raw / f"camera/test/bonn/{TEST_LINES[1][5:]}_camera.json"
     path.write_text(text)
     with pytest.raises(UserError, match=f"the camera {path} needs fx, fy, u0 and v0"):
+        raw_set(raw)[1]
+
+
+@pytest.mark.parametrize("fx", ["0", "-1", "NaN", "1e999"])
+def test_a_camera_that_cannot_be_is_named(raw, fx):
+    path = raw / f"camera/test/bonn/{TEST_LINES[1][5:]}_camera.json"
+    path.write_text(f'{{"intrinsic": {{"fx": {fx}, "fy": 1, "u0": 1, "v0": 1}}}}')
+    with pytest.raises(UserError, match=f"the camera {path} cannot be one: its fx"):
         raw_set(raw)[1]
 
 

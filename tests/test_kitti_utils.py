@@ -134,6 +134,14 @@ def test_a_missing_calibration_is_named(calib_dir):
         generate_depth_map(calib_dir, scan)
 
 
+@pytest.mark.parametrize("pixels", ["inf 12", "0 12", "20 -12", "1e9 1e9"])
+def test_pictures_that_cannot_be_are_named(calib_dir, pixels):
+    path = calib_dir / "calib_cam_to_cam.txt"
+    path.write_text(CAMERA.replace(f"{SIZE[1]}.0 {SIZE[0]}.0", pixels))
+    with pytest.raises(UserError, match=r"calib_cam_to_cam\.txt has .*S_rect_02"):
+        generate_depth_map(calib_dir, write_scan(calib_dir, (5, 0, 0)))
+
+
 def test_improved_ground_truth_is_in_metres(tmp_path):
     values = np.array([[0, 256, 2560], [1, 65535, 384]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "depth.png")

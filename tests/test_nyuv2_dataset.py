@@ -265,6 +265,21 @@ def test_the_list_is_derived_from_the_scenes(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("name", ["my kitchen", "kitchen\n", "\udcff"])
+def test_a_name_that_a_list_cannot_hold_is_refused(tmp_path, name):
+    scene(tmp_path / "raw", name, 81)
+    with pytest.raises(UserError, match=r"the name '.*' cannot stand in a list"):
+        main(["--data_path", str(tmp_path / "raw"), "--output", str(tmp_path)])
+    assert not (tmp_path / "train_files.txt").exists()
+
+
+def test_numbers_of_other_scripts_are_text(tmp_path, capsys):
+    scene(tmp_path / "raw", "kitchen", 81)
+    (tmp_path / "raw/kitchen/r-1²3.ppm").write_bytes(b"P6")
+    main(["--data_path", str(tmp_path / "raw"), "--output", str(tmp_path)])
+    assert "82 frames: 1 lines kept" in capsys.readouterr().out
+
+
 def test_training_finds_the_list(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.splits.split_lines, "__defaults__", (tmp_path,))
     (tmp_path / "nyuv2.txt").write_text("[test]\n1\n")

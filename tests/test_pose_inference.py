@@ -156,6 +156,11 @@ def test_a_recorded_size_that_cannot_be_is_refused(tmp_path):
 def test_checkpoints_without_a_pose_network_of_pairs(tmp_path):
     depth = build_depth_network("resnet", 18)
     save_checkpoint(tmp_path / "depth.pth", {n: m.state_dict() for n, m in depth.parts().items()})
+    odd = {f"encoder.layer3.{block}.conv1.weight": torch.ones(1) for block in range(2)}
+    for first in ({}, {"encoder.conv1.weight": torch.ones(6)}):
+        save_checkpoint(tmp_path / "odd.pth", {"pose_encoder": odd | first})
+        with pytest.raises(UserError, match=r"odd.pth holds no pose network"):
+            PosePredictor.from_checkpoint(tmp_path / "odd.pth")
     with pytest.raises(UserError, match=r"depth.pth holds no pose network"):
         PosePredictor.from_checkpoint(tmp_path / "depth.pth")
     save_pose(tmp_path / "all.pth", frames=3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.cityscapes_dataset import read_depth
 from saved_disps import disps_file, read_saved, write_while_reading
 from utils import UserError
 
@@ -49,6 +50,17 @@ def test_other_arrays_are_refused(tmp_path, array, said):
     np.save(tmp_path / "disps.npy", array)
     with pytest.raises(UserError, match=said):
         read_saved(tmp_path / "disps.npy", 3)
+
+
+@pytest.mark.parametrize("shape", ["(3, 2", "'", f"({10**30}, 2, 3)", f"({10**10}, 9, 9)"])
+def test_a_damaged_header_is_refused(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+    (tmp_path / "disps.npy").write_bytes(content)
+    with pytest.raises(UserError, match="cannot read the disparities"):
+        read_saved(tmp_path / "disps.npy", 3)
+    with pytest.raises(UserError, match="cannot read the depth map"):
+        read_depth(tmp_path / "disps.npy")
 
 
 @pytest.mark.parametrize("value", [-1, np.nan, np.inf])
