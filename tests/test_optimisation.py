@@ -114,3 +114,36 @@ def test_gradients_are_clipped_to_one_joint_norm():
     assert a.grad[0] == 3
     clip_gradients([a, b], 1)
     assert (a.grad[0].item(), b.grad[1].item()) == pytest.approx((0.6, 0.8), abs=1e-5)
+
+
+def moved_by_hand(name: str, gradients: list[float]) -> list[float]:
+    """Where a weight of 1 stands after each gradient: rate 0.1, decay 0.2, betas 0.8, 0.9,
+    momentum 0.7 (Sutskever et al. 2013; Kingma and Ba 2015; Loshchilov and Hutter 2019)."""
+    weight, momentum, first, second, path = 1.0, 0.0, 0.0, 0.0, []
+    for step, gradient in enumerate(gradients, 1):
+        if name == "adamw":
+            weight -= 0.1 * 0.2 * weight
+        else:
+            gradient += 0.2 * weight
+        if name == "sgd":
+            momentum = 0.7 * momentum + gradient
+            weight -= 0.1 * momentum
+        else:
+            first = 0.8 * first + 0.2 * gradient
+            second = 0.9 * second + 0.1 * gradient**2
+            root = (second / (1 - 0.9**step)) ** 0.5
+            weight -= 0.1 * first / (1 - 0.8**step) / (root + 1e-8)
+        path.append(weight)
+    return path
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_steps_are_those_of_the_papers(name):
+    weight = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+    optimizer = build_optimizer(name, [weight], 0.1, 0.2, (0.8, 0.9), 0.7)
+    path, gradients = [], [0.5, -0.3, 2.0, 0.01]
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        path.append(weight.item())
+    assert path == pytest.approx(moved_by_hand(name, gradients), rel=1e-7)
