@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
 from torch.nn import Parameter
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from checkpoint import load_checkpoint, load_parts
 from datasets import build_dataset
 from datasets.mono_dataset import MonoDataset
 from datasets.splits import split_lines
+from distributed import World
 from losses import Objective
 from networks import (
     build_depth_network,
@@ -21,6 +27,7 @@ from networks import (
 )
 from optimisation import build_optimizer, build_scheduler
 from training_step import TrainingStep
+from utils import UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,7 +57,24 @@ def build_training_set(opt: Namespace) -> MonoDataset:
     )
 
 
-def build_training_step(opt: Namespace, pretrained: bool) -> TrainingStep:
+def build_validation_set(opt: Namespace) -> MonoDataset:
+    """The validation list of --val_split, in the layout of training, not augmented. Raises
+    UserError as `build_training_set` does."""
+    return build_dataset(
+        opt.dataset,
+        opt.data_path_pre or opt.data_path,
+        split_lines(opt.dataset, opt.val_split, "val"),
+        opt.height,
+        opt.width,
+        frame_ids=frame_ids(opt),
+        is_validation=True,
+        jpg=opt.jpg,
+    )
+
+
+def build_training_step(
+    opt: Namespace, pretrained: bool, amp_type: torch.dtype | None = None
+) -> TrainingStep:
     """Networks and objective. pretrained: from ImageNet; raises UserError if they cannot be had."""
     scales, frames = range(opt.num_scales), len(opt.frame_ids)
     depth = build_depth_network(opt.backbone, opt.num_layers, scales, pretrained)
@@ -71,7 +95,41 @@ def build_training_step(opt: Namespace, pretrained: bool) -> TrainingStep:
         v1_multiscale=opt.v1_multiscale,
         disparity_smoothness=opt.disparity_smoothness,
     )
-    return TrainingStep(depth, pose, objective, frame_ids(opt), opt.pose_model_input, mask)
+    return TrainingStep(
+        depth, pose, objective, frame_ids(opt), opt.pose_model_input, mask, amp_type
+    )
+
+
+def place(step: TrainingStep, world: World, channels_last: bool = False) -> TrainingStep:
+    """The step on its device. Batch norm sees the global batch on CUDA; elsewhere every process
+    normalises by its own, and takes over rank 0's running statistics at each step."""
+    if world.size > 1 and world.device.type == "cuda":
+        step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    return step.to(world.device, memory_format=memory)
+
+
+def wrap(step: TrainingStep, world: World) -> nn.Module:
+    """The step as it is run: by DistributedDataParallel, where there are several processes."""
+    if world.size == 1:
+        return step
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    return DistributedDataParallel(step, device_ids=devices)
+
+
+def start_from(parts: Mapping[str, nn.Module], path: Path, wanted: Sequence[str]) -> None:
+    """Load the `wanted` ones of a run's networks from another run's checkpoint.
+
+    Raises UserError if the run has no such network, or the file another one.
+    """
+    chosen = {name: parts[name] for name in wanted if name in parts}
+    # A run by stereo alone has no pose network, which the default list names all the same.
+    absent = set(wanted) - set(parts) - {"pose_encoder", "pose"}
+    if absent or not chosen:
+        raise UserError(
+            f"--models_to_load {' '.join(wanted)}: this run has the networks {', '.join(parts)}"
+        )
+    load_parts(chosen, load_checkpoint(path), path)
 
 
 def build_optimisation(

@@ -8,7 +8,9 @@ so that it and ours can read each other's files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -24,11 +26,26 @@ MONODEPTH2_FILES = ("encoder.pth", "depth.pth")
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 
 
-def save_checkpoint(path: str | Path, state: Mapping[str, object]) -> None:
+def snapshot(state: object) -> object:
+    """A copy on the CPU of nested dicts and lists of tensors and plain values."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {name: snapshot(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(snapshot(value) for value in state)
+    return state
+
+
+def save_checkpoint(
+    path: str | Path, state: Mapping[str, object], keep_previous: bool = False
+) -> None:
     """Write tensors and plain values to `path` in one move: a crash leaves the previous file.
 
-    Raises UserError if it cannot be written (full disk included).
+    keep_previous: the file that was there stays as NAME_previous.pth. Raises UserError if it cannot
+    be written (full disk included).
     """
+    path = Path(path)
     with atomic_path(path) as partial:
         try:
             torch.save(dict(state), partial)
@@ -38,6 +55,55 @@ def save_checkpoint(path: str | Path, state: Mapping[str, object]) -> None:
             # torch's zip writer: it hides the OSError behind positions in its file.
             raise UserError(f"cannot write {path}: the disk is full, or takes no file of that size "
                             "from this user") from error
+        with partial.open("rb") as file:
+            os.fsync(file)  # a power cut must not leave the name without the content
+        if keep_previous:
+            _keep(path)
+
+
+def previous_path(path: Path) -> Path:
+    """Where the file that `path` replaced is kept."""
+    return path.with_name(f"{path.stem}_previous{path.suffix}")
+
+
+def _keep(path: Path) -> None:
+    """Give the file at `path`, if there is one, its second name; at no time is there no file."""
+    if not path.exists():
+        return
+    spare = path.with_name(f".{path.stem}.previous.partial{path.suffix}")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:  # a file system without hard links: for a moment there is the old name alone
+        os.replace(path, previous_path(path))
+        return
+    os.replace(spare, previous_path(path))
+    spare.unlink(missing_ok=True)  # still there if both names were the same file's already
+
+
+def load_newest(path: str | Path) -> tuple[dict, str | None]:
+    """The checkpoint at `path`, or the one before it if that is damaged or missing; and then a
+    sentence that says so. Raises UserError if neither can be read."""
+    path = Path(path)
+    try:
+        return load_checkpoint(path), None
+    except UserError as error:
+        previous = previous_path(path)
+        if not os.path.isfile(previous):
+            raise
+        return load_checkpoint(previous), f"{error}; going on from {previous}"
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what killed processes left of files that `atomic_path` was writing in `folder`."""
+    for path in folder.glob(".*.partial.pth"):
+        path.unlink(missing_ok=True)
+
+
+def delete_models(folder: Path, epochs: Iterable[int]) -> None:
+    """Delete the networks of these epochs from a run's `models/`, where they are there."""
+    for epoch in epochs:
+        (folder / f"model{epoch}.pth").unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
@@ -47,13 +113,16 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """
     path = Path(path)
     _check_readable(path)
+    damaged = UserError(
+        f"the checkpoint {path} is damaged or truncated, or no file of torch.save: copy or "
+        "download it again"
+    )
+    if not _is_whole(path):
+        raise damaged
     try:
         state = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, OSError) as error:  # OSError: a seek to before the start
-        raise UserError(
-            f"the checkpoint {path} is damaged or truncated, or no file of torch.save: copy or "
-            "download it again"
-        ) from error
+        raise damaged from error
     except Exception as error:  # a foreign file can make the unpickler raise anything
         raise UserError(
             f"{path} is not a checkpoint: a file written by torch.save that holds tensors and "
@@ -95,7 +164,7 @@ def describe_backbone(state: Mapping[str, object]) -> tuple[str, int] | None:
 
 def _describe_encoder(encoder: Mapping[str, Tensor]) -> tuple[str, int] | None:
     branch = encoder.get("encoder.stage4.0.branches.0.0.conv1.weight")
-    if branch is not None:
+    if branch is not None and branch.ndim:
         width = len(branch)
         return ("hrnet_small", 18) if width == 16 else ("hrnet", width)
     blocks = {name.split(".")[2] for name in encoder if name.startswith("encoder.layer3.")}
@@ -118,6 +187,19 @@ def _check_readable(path: Path) -> None:
         raise UserError(f"there is no checkpoint {path}") from error
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {reason(error)}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every byte of a zip file, which torch.save writes, is as it was written: torch.load
+    does not look at the checksums. Other files are left to it."""
+    if not zipfile.is_zipfile(path):
+        return True
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError,
+            NotImplementedError):  # all that a damaged directory makes zipfile raise
+        return False
 
 
 def _has_networks(state: object) -> bool:

@@ -22,6 +22,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    restarts: int = 0  # how often torchrun has started these processes anew (--max-restarts)
 
     @property
     def is_main(self) -> bool:
@@ -47,7 +48,8 @@ def init_world(
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, rank=rank, world_size=size)
-    return World(rank, size, local_rank, device)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return World(rank, size, local_rank, device, restarts)
 
 
 def leave_world(world: World) -> None:

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from distributed import World, gather_outcomes
-from utils import UserError
+from stopping import outlive_signals
+from utils import Interrupted, UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
 AHEAD = 8  # predictions that may wait to be scored
@@ -272,16 +273,18 @@ def evaluate(
     scale: float | None = None,
     batch_size: int = 4,
     num_workers: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> EvaluationResult:
     """Predict and score every image of a data set, shared out over the processes of `world`.
 
     dataset: samples whose ("color", 0, 0) is the picture at network size, in the order of
-    ground_truth; the rest: as `predictions` and `score` take it. Raises UserError, on every rank,
+    ground_truth; check: called before each batch, may raise Interrupted, which all ranks then do;
+    the rest: as `predictions` and `score` take it. Raises UserError, on every rank,
     if the counts differ or an image cannot be scored.
     """
     check_count(ground_truth, len(dataset), "the ground truth")
     indices = share(len(dataset), world)
-    disps = predictions(predictor, dataset, indices, post_process, batch_size, num_workers)
+    disps = predictions(predictor, dataset, indices, post_process, batch_size, num_workers, check)
     return score(
         disps, ground_truth, protocol,
         names=names, world=world, post_process=post_process, scale=scale,
@@ -300,6 +303,7 @@ def predictions(
     post_process: bool = False,
     batch_size: int = 4,
     num_workers: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
     """The scaled disparity (H, W) of one image of `indices` after the other, when asked for."""
     device = getattr(predictor, "device", torch.device("cpu"))
@@ -307,8 +311,10 @@ def predictions(
         Subset(dataset, indices), batch_size, pin_memory=device.type == "cuda",
         num_workers=min(num_workers, -(-len(indices) // batch_size)),  # no worker without a batch
         generator=torch.Generator(),  # its own: an evaluation leaves a training's draws alone
+        worker_init_fn=outlive_signals,
     )  # fmt: skip
     for batch in loader:
+        check()
         yield from predictor.scaled_disp(batch["color", 0, 0], post_process)[:, 0]
 
 
@@ -342,8 +348,8 @@ def score(
         found, f"evaluate {protocol.name}", len(indices), unit="image", disable=not world.is_main
     )
     try:
-        scores: list[ImageScore] | UserError = list(progress)
-    except UserError as error:  # carried through the gather: the other ranks wait there
+        scores: list[ImageScore] | Exception = list(progress)
+    except (UserError, Interrupted) as error:  # carried through the gather: others wait there
         scores = error
     shards = gather_outcomes(world, scores)
     ordered = [shards[index % world.size][index // world.size] for index in range(count)]

@@ -5,9 +5,19 @@ One pixel convention holds everywhere: (x, y), and (0, 0) is the centre of the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def in_float32(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), in float32 where autocast would compute in fewer bits."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return function(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return function(x.float())
 
 
 def disp_to_depth(disp: Tensor, min_depth: float, max_depth: float) -> tuple[Tensor, Tensor]:

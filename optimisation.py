@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -73,6 +74,19 @@ def build_scheduler(
     return LambdaLR(optimizer, factor)
 
 
-def clip_gradients(parameters: Iterable[Parameter], largest_norm: float) -> None:
-    """Scale all gradients down to one joint L2 norm of at most `largest_norm`."""
-    torch.nn.utils.clip_grad_norm_(parameters, largest_norm)
+def move_schedule(scheduler: LambdaLR, step: int) -> None:
+    """Put a schedule of `build_scheduler` where it stands before its `step`-th step (from 0)."""
+    scheduler.last_epoch = step
+    for group, rate, factor in zip(
+        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = rate * factor(step)
+
+
+def clip_gradients(parameters: Iterable[Parameter], largest_norm: float) -> Tensor:
+    """The joint L2 norm of all gradients, which are first scaled down to `largest_norm`; -1 leaves
+    them as they are. Returns the norm as it was before, a scalar on their device."""
+    if largest_norm > 0:
+        return torch.nn.utils.clip_grad_norm_(parameters, largest_norm)
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
+import os
+import platform
 import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
 from torch.utils.tensorboard import SummaryWriter
+from yacs.config import CfgNode
 
 from utils import UserError, atomic_path, format_duration, reason, setup_logging
+
+LAUNCHERS = ("local_rank", "global_rank", "world_size")  # of one process, not of the run
 
 
 class Clock:
@@ -68,8 +75,8 @@ class Progress:
 class RunLog:
     """The folder of a run, written by the main process; the other ranks' calls do nothing.
 
-    `logger.log`, `opt.json`, `code/` (commit and uncommitted changes), `tensorboard/train` and
-    `metrics.csv`.
+    `logger.log`, `opt.json`, `options.yaml` (the same for --config), `code/` (commit and
+    uncommitted changes), `environment.json`, `tensorboard/train` and `metrics.csv`.
     """
 
     def __init__(self, folder: Path, is_main: bool, step: int = 0) -> None:
@@ -80,11 +87,11 @@ class RunLog:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 self.logger = setup_logging(folder / "logger.log")
+                events = str(folder / "tensorboard" / "train")
+                self.writer = SummaryWriter(events, purge_step=step or None)
             except OSError as error:
                 message = f"cannot write the run's folder {folder}: {reason(error)}"
                 raise UserError(message) from error
-            events = str(folder / "tensorboard" / "train")
-            self.writer = SummaryWriter(events, purge_step=step or None)
         else:
             self.logger = setup_logging(is_main=False)
 
@@ -94,11 +101,16 @@ class RunLog:
             self.writer.close()
 
     def record(self, options: Mapping[str, object]) -> None:
-        """Write the resolved options and the version of the code."""
+        """Write the resolved options, the version of the code, and what it runs on."""
         if self.is_main:
             with atomic_path(self.folder / "opt.json") as partial:
                 partial.write_text(json.dumps(dict(options), indent=2) + "\n", encoding="utf-8")
+            with atomic_path(self.folder / "options.yaml") as partial:
+                partial.write_text(options_file(options), encoding="utf-8")
             snapshot_code(Path(__file__).resolve().parent, self.folder / "code")
+            with atomic_path(self.folder / "environment.json") as partial:
+                environment = describe_environment(bool(options.get("no_cuda")))
+                partial.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
 
     def progress(
         self, at: Progress, clock: Clock, means: Mapping[str, float], learning_rate: float
@@ -128,6 +140,14 @@ class RunLog:
             for name, picture in pictures.items():
                 self.writer.add_image(name, picture, step)
 
+    def histogram(self, name: str, values: Tensor, step: int) -> None:
+        """How the values, of any shape, kind and device, are spread; those that are no numbers are
+        left out, as TensorBoard refuses them."""
+        values = values.detach().float()
+        values = values[values.isfinite()]
+        if self.is_main and len(values):
+            self.writer.add_histogram(name, values, step)
+
     def metrics(self, row: Mapping[str, object]) -> None:
         """Add an epoch's row to metrics.csv; rows of this epoch and later ones are replaced, as
         a resumed run passes there again."""
@@ -146,6 +166,39 @@ class RunLog:
             table = csv.DictWriter(file, names, restval="", lineterminator="\n")
             table.writeheader()
             table.writerows([*rows, row])
+
+
+def options_file(options: Mapping[str, object]) -> str:
+    """Options as a file that --config takes; without those that are not set, and a launcher's."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for name in LAUNCHERS:
+        chosen.pop(name, None)
+    return CfgNode(chosen).dump(sort_keys=False, default_flow_style=None)
+
+
+def describe_environment(no_cuda: bool = False) -> dict[str, object]:
+    """What a run's speed and last digits hang on, as JSON takes it.
+
+    Python, system, torch with its CUDA and cuDNN, the device, the number of processes, and every
+    installed package with its version.
+    """
+    if torch.cuda.is_available() and not no_cuda:
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"CPU ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+    started = distributed.is_available() and distributed.is_initialized()
+    named = ((each.metadata.get("Name"), each) for each in importlib.metadata.distributions())
+    packages = {name: each.version for name, each in named if name}  # a broken one has no name
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "device": device,
+        "processes": distributed.get_world_size() if started else 1,
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
 
 
 def snapshot_code(source: Path, folder: Path) -> None:

@@ -1,16 +1,16 @@
-"""A training run: the parts assembled, the epochs, what is logged, evaluated and saved."""
+"""A training run: the parts assembled, the epochs, what is logged and saved, and when."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -20,44 +20,43 @@ from assembly import (
     build_training_set,
     build_training_step,
     frame_ids,
+    place,
+    start_from,
+    wrap,
 )
-from checkpoint import load_checkpoint, load_parts, save_checkpoint
+from background import Background
+from checkpoint import (
+    delete_models,
+    load_newest,
+    load_parts,
+    previous_path,
+    remove_partial_files,
+    save_checkpoint,
+    snapshot,
+)
+from course import check_course, course_of
 from datasets.samplers import EpochSampler
-from distributed import World, gather_objects, mean_over_ranks, run_on_main
-from evaluation import evaluate
-from evaluation_sets import cautions, find_benchmarks, fixed_scale
-from inference import DepthPredictor, colourise
-from optimisation import clip_gradients
-from pose_inference import (
-    evaluate_training,
-    find_training_sequences,
-    results_scores,
-    results_table,
-)
+from distributed import World, gather_objects, gather_outcomes, mean_over_ranks, run_on_main
+from health import Health, diagnosis
+from optimisation import clip_gradients, move_schedule
+from run_evaluation import RunEvaluation
 from run_log import Clock, Progress, RunLog
-from utils import UserError, check_writable
+from run_pictures import detached_sample, sample_pictures
+from runtime import Runtime, compile_networks
+from stopping import StopRequest
+from utils import Interrupted, UserError, check_writable, reason
+from validation import CHOSEN_BY
 
 if TYPE_CHECKING:
     from argparse import Namespace
-
-PICTURES_SHOWN = 4  # of a batch, in TensorBoard
-# The options that a run's steps follow from: a resumed run must keep them. The others, such as
-# paths, workers, logging, evaluation and the number of epochs, are free.
-COURSE = (
-    "dataset", "jpg", "height", "width", "frame_ids", "use_stereo", "pose_model_input",
-    "use_local_crop", "use_patch_reshuffle", "num_scales", "disparity_smoothness", "min_depth",
-    "max_depth", "v1_multiscale", "avg_reprojection", "disable_automasking", "predictive_mask",
-    "no_ssim", "optimizer", "learning_rate", "weight_decay", "beta1", "beta2", "momentum",
-    "clip_grad", "lr_sche_type", "decay_step", "decay_rate", "eta_min", "warm_up", "batch_size",
-    "seed",
-)  # fmt: skip
 
 
 class Trainer:
     """Everything one process needs to train; `run` does it.
 
-    What a step computes depends on the weights, the batch and (seed, step, rank) alone: the noise
-    of the auto-mask is seeded anew at each step, so a checkpoint need not carry generators.
+    A step is `--accumulate` batches and one update of the weights. What it computes depends on the
+    weights, the batches and (seed, step, rank) alone: the noise of the auto-mask is seeded anew at
+    each step, so a checkpoint need not carry generators.
     """
 
     def __init__(self, opt: Namespace, world: World) -> None:
@@ -66,179 +65,211 @@ class Trainer:
         self.opt, self.world = opt, world
         self.folder = Path(opt.log_dir) / opt.exp_name
         self.checkpoint_path = self.folder / "ckpt.pth"
+        self.warnings: list[str] = []
         resumed = self._find_checkpoint()
         check_writable(self.folder)
+        self.runtime = Runtime.choose(opt, world.device)
+        self.runtime.apply()
         torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
-        self.benchmarks = (
-            [] if opt.no_eval else find_benchmarks(opt, opt.height, opt.width, trained=True)
-        )
-        self.sequences = find_training_sequences(opt)
-        self._build_networks()
+        self.evaluation = RunEvaluation(opt, world)
+        self._build_networks(resumed is not None)
         self.epoch = self.batch = self.step = 0  # where the run stands: the next to be done
         self.sums: dict[str, Tensor] = {}  # of every loss term since the epoch began
+        self.summed = 0  # steps in them
+        self.best: float | None = None  # of CHOSEN_BY, so far
         if resumed is not None:
             self._restore(resumed)
         elif opt.pretrained_path:
-            self._start_from(Path(opt.pretrained_path))
-        self.model = self._wrap()
-        self.predictor = DepthPredictor(
-            self.networks.depth_network,
-            opt.height,
-            opt.width,
-            opt.min_depth,
-            opt.max_depth,
-            world.device,
-        )
-        log = run_on_main(world, lambda: RunLog(self.folder, True, self.step))
-        self.log = log or RunLog(self.folder, False)
-        run_on_main(world, lambda: self.log.record(vars(opt)))
+            start_from(self.networks.parts(), Path(opt.pretrained_path), opt.models_to_load)
+        self.model = wrap(self.networks, world)
+        self.health = Health(world.device)
+        self.background = Background()
+        self.stop = StopRequest(world)
+        self._open_log()
 
     # ---- assembly ----------------------------------------------------------------------------
 
     def _find_checkpoint(self) -> dict | None:
         """The state to resume from. An earlier run is never overwritten in silence."""
-        exists = self.checkpoint_path.is_file()
-        if exists and not self.opt.resume:
+        newest = self.checkpoint_path
+        self.newest_is_whole = True  # else it is not kept as the previous one
+        if not any(map(os.path.isfile, (newest, previous_path(newest)))):
+            return None
+        if not (self.opt.resume or self.world.restarts):
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, or give "
                 "another --exp_name"
             )
-        return load_checkpoint(self.checkpoint_path) if exists else None
+        state, warning = load_newest(newest)
+        if warning is not None:
+            self.warnings.append(warning)
+            self.newest_is_whole = False
+        return state
 
     def _build_data(self) -> None:
         opt, world = self.opt, self.world
         self.frame_ids = frame_ids(opt)
         self.dataset = build_training_set(opt)
         self.sampler = EpochSampler(len(self.dataset), opt.seed, world.size, world.rank)
-        self.steps_per_epoch = len(self.sampler) // opt.batch_size
+        self.steps_per_epoch = len(self.sampler) // (opt.batch_size * opt.accumulate)
         if not self.steps_per_epoch:
             raise UserError(
-                f"the training list has {len(self.dataset)} samples, too few for one batch of "
-                f"{opt.batch_size} on each of {world.size} processes: lower --batch_size"
+                f"the training list has {len(self.dataset)} samples, too few for one step of "
+                f"{opt.accumulate} x {opt.batch_size} on each of {world.size} processes: lower "
+                "--batch_size or --accumulate"
             )
         self.loader = DataLoader(
             self.dataset,
             opt.batch_size,
             sampler=self.sampler,
-            num_workers=opt.num_workers,
             drop_last=True,
-            pin_memory=world.device.type == "cuda",
-            persistent_workers=opt.num_workers > 0,
+            **self.runtime.loader(opt.num_workers),
         )
 
-    def _build_networks(self) -> None:
+    def _build_networks(self, resumed: bool) -> None:
         opt = self.opt
-        pretrained = opt.weights_init == "pretrained" and not self._weights_come_later()
-        self.networks = build_training_step(opt, pretrained).to(self.world.device)
-        self.optimizer, self.scheduler = build_optimisation(
-            opt, self.networks.parameters(), self.steps_per_epoch
-        )
-
-    def _weights_come_later(self) -> bool:
-        """Whether a checkpoint fills every network, so that ImageNet weights need not be there."""
-        opt = self.opt
-        return self.checkpoint_path.is_file() or (
+        filled = resumed or (
             opt.pretrained_path is not None
             and {"encoder", "pose_encoder"} <= set(opt.models_to_load)
         )
+        pretrained = opt.weights_init == "pretrained" and not filled
+        step = build_training_step(opt, pretrained, self.runtime.amp_type)
+        self.networks = place(step, self.world, opt.channels_last)
+        if opt.compile:
+            compile_networks(self.networks.parts(), self.world.device)
+        self.optimizer, self.scheduler = build_optimisation(
+            opt, self.networks.parameters(), self.steps_per_epoch
+        )
+        self.scaler = self.runtime.scaler()
 
-    def _start_from(self, path: Path) -> None:
-        """Load the networks of --models_to_load from another run's checkpoint."""
-        parts, wanted = self.networks.parts(), self.opt.models_to_load
-        chosen = {name: parts[name] for name in wanted if name in parts}
-        # A run by stereo alone has no pose network, which the default list names all the same.
-        absent = set(wanted) - set(parts) - {"pose_encoder", "pose"}
-        if absent or not chosen:
-            raise UserError(
-                f"--models_to_load {' '.join(wanted)}: this run has the networks {', '.join(parts)}"
-            )
-        load_parts(chosen, load_checkpoint(path), path)
-
-    def _wrap(self) -> nn.Module:
-        """The step as DDP runs it. Batch norm sees the global batch on CUDA; elsewhere every
-        process normalises by its own, and takes over rank 0's running statistics at each step."""
-        if self.world.size == 1:
-            return self.networks
-        on_cuda = self.world.device.type == "cuda"
-        if on_cuda:
-            self.networks = nn.SyncBatchNorm.convert_sync_batchnorm(self.networks)
-        devices = [self.world.device.index] if on_cuda else None
-        return DistributedDataParallel(self.networks, device_ids=devices)
+    def _open_log(self) -> None:
+        """The run's folder, without what killed processes left half-written there."""
+        log = run_on_main(self.world, lambda: RunLog(self.folder, True, self.step))
+        self.log = log or RunLog(self.folder, False)
+        run_on_main(self.world, lambda: self.log.record(vars(self.opt)))
+        for warning in self.warnings if self.world.is_main else []:
+            self.log.logger.warning("warning: %s", warning)
+        for folder in (self.folder, self.folder / "models"):
+            run_on_main(self.world, partial(remove_partial_files, folder))
 
     # ---- the run -----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train from where the run stands to the last epoch, evaluating after each."""
-        log, opt = self.log.logger, self.opt
+        """Train from where the run stands to the last epoch, evaluating after each.
+
+        Raises Interrupted, the run being saved, after SIGTERM or SIGINT.
+        """
+        log = self.log.logger
+        self._tell_plan()
+        try:
+            with self.background, self.stop:
+                while self.epoch < self.opt.num_epochs:
+                    self._train_epoch()
+                    self._end_epoch()
+                run_on_main(self.world, self.background.finish)
+        except Interrupted as stop:
+            log.info("%s: %s is saved, --resume goes on from it", stop, self.checkpoint_path)
+            raise
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a loader process was killed ({str(error).splitlines()[0]}): memory or shared "
+                "memory ran out? lower --num_workers"
+            ) from error
+        finally:
+            self.log.close()
+        log.info("done: the run is in %s", self.folder)
+
+    def _tell_plan(self) -> None:
+        opt, log = self.opt, self.log.logger
         log.info(
-            "%d samples; a step takes %d (%d on each of %d processes), an epoch %d steps; %s",
+            "%d samples; a step takes %d (%d x %d on each of %d processes), an epoch %d steps; "
+            "learning rate %g, not scaled by processes; %d loader workers each; %s, %s",
             len(self.dataset),
-            opt.batch_size * self.world.size,
+            self.samples_per_step,
+            opt.accumulate,
             opt.batch_size,
             self.world.size,
             self.steps_per_epoch,
+            opt.learning_rate,
+            opt.num_workers,
             self.world.device,
+            self.runtime.describe(),
         )
         if self.step:
-            log.info("resumed at epoch %d, batch %d", self.epoch, self.batch)
-        while self.epoch < opt.num_epochs:
-            self._train_epoch()
-            if self.benchmarks or self.sequences:
-                self._save_checkpoint()  # whatever happens while evaluating
-            means = self._epoch_means()
-            scores = self._evaluate()
-            row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
-            run_on_main(self.world, lambda row=row: self.log.metrics(row))
-            self.log.scalars({f"eval/{name}": value for name, value in scores.items()}, self.step)
-            self._save_epoch()
-        self.log.close()
-        log.info("done: the run is in %s", self.folder)
+            log.info("resumed at epoch %d, step %d of it", self.epoch, self.batch)
+
+    @property
+    def samples_per_step(self) -> int:
+        """On all processes."""
+        return self.opt.batch_size * self.opt.accumulate * self.world.size
 
     def _train_epoch(self) -> None:
-        """The rest of the current epoch, a line in the log every --log_frequency batches."""
+        """The rest of the current epoch, a line in the log every --log_frequency steps."""
         opt = self.opt
         self.networks.train()
-        self.sampler.set_epoch(self.epoch, self.batch * opt.batch_size)
+        self.sampler.set_epoch(self.epoch, self.batch * opt.batch_size * opt.accumulate)
         bar = tqdm(
             initial=self.batch,
             total=self.steps_per_epoch,
             desc=f"epoch {self.epoch}",
-            unit="batch",
+            unit="step",
             disable=None if self.world.is_main else True,
         )
         clock = Clock()
         with bar, logging_redirect_tqdm([self.log.logger]):
-            for batch in self.loader:
+            # The same iterator so many times over: so many batches, one after the other.
+            for batches in zip(*[iter(self.loader)] * opt.accumulate, strict=False):
                 clock.data_is_here()
-                pictures = self.train_step(batch)
+                pictures = self.train_step(batches)
                 bar.update()
                 clock.step_is_done()
                 last = self.batch == self.steps_per_epoch
                 if self.batch % opt.log_frequency == 0 or last:
-                    self._log(clock, batch, pictures)
+                    self._log(clock, batches[-1], pictures)
                     clock = Clock()
-                if self.batch % opt.save_frequency == 0 and not last:
+                number = self.stop.agreed()
+                if number or (self.batch % opt.save_frequency == 0 and not last):
                     self._save_checkpoint()
+                if number:
+                    raise Interrupted(number)
 
-    def train_step(self, batch: Mapping) -> dict[str, Tensor]:
-        """One optimiser step on a collated batch; returns its pictures. Waits for no device."""
+    def train_step(self, batches: Sequence[Mapping]) -> dict[str, Tensor]:
+        """One optimiser step on some collated batches; returns the last one's pictures. Waits for
+        no device, but with --amp fp16."""
         torch.manual_seed(self._step_seed())
-        batch = {
-            key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()
-        }
-        terms, pictures = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        if self.opt.clip_grad > 0:
-            clip_gradients(self.networks.parameters(), self.opt.clip_grad)
-        self.optimizer.step()
+        terms: dict[str, Tensor] = {}
+        for i, batch in enumerate(batches, 1):
+            batch = {
+                key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()
+            }
+            waits = self.world.size > 1 and i < len(batches)  # gradients meet after the last
+            with self.model.no_sync() if waits else contextlib.nullcontext():
+                found, pictures = self.model(batch)
+                self.scaler.scale(found["loss"] / len(batches)).backward()
+            for name, value in found.items():
+                terms[name] = terms.get(name, 0) + value.detach() / len(batches)
+        self._update(terms, [batch["index"] for batch in batches])
+        return pictures
+
+    def _update(self, terms: Mapping[str, Tensor], samples: Sequence[Tensor]) -> None:
+        """Move the weights by the gradients at hand, and count the step."""
+        self.scaler.unscale_(self.optimizer)
+        self.norm = clip_gradients(self.networks.parameters(), self.opt.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.scheduler.step()
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            self.sums[name] = self.sums.get(name, 0) + value
         self.step += 1
         self.batch += 1
-        return pictures
+        self.summed += 1
+        # The scaler of fp16 skips steps whose gradients overflow, as they do now and then.
+        norm = torch.zeros_like(self.norm) if self.scaler.is_enabled() else self.norm
+        self.health.note(self.step, terms, norm, samples)
 
     @property
     def rate(self) -> float:
@@ -251,49 +282,32 @@ class Trainer:
         own = (self.opt.seed * self.world.size + self.world.rank) * 2**32 + self.step
         return own % 2**63
 
-    def _epoch_means(self) -> dict[str, float]:
-        """Each loss term's mean over the epoch's steps and all ranks; the next epoch begins."""
-        means = mean_over_ranks(self.world, self.sums)
-        means = {name: value / self.steps_per_epoch for name, value in means.items()}
-        self.sums = {}
-        return means
-
-    def _evaluate(self) -> dict[str, float]:
-        """Scores named `<protocol>/<metric>` of every benchmark; tables go to the log.
-
-        None in the epochs that --eval_every leaves out; the last is always evaluated.
-        """
+    def _end_epoch(self) -> None:
+        """Score the epoch, write its row, save its networks, and go to the next."""
+        scored = self.evaluation.is_due(self.epoch)
+        means = self._means()
         scores: dict[str, float] = {}
-        done = self.epoch + 1
-        left_out = done % self.opt.eval_every and done < self.opt.num_epochs
-        if left_out or not (self.benchmarks or self.sequences):
-            return scores
-        self._share_buffers()
-        scale = fixed_scale(self.opt)
-        for protocol, data, lines, truth in self.benchmarks:
-            result = evaluate(
-                self.predictor,
-                data,
-                truth,
-                protocol,
-                names=lines,
-                world=self.world,
-                post_process=self.opt.post_process,
-                scale=scale,
-                batch_size=self.opt.batch_size,
-                num_workers=self.opt.num_workers,
+        if scored:
+            self._save_checkpoint()  # whatever happens while evaluating
+            number = max(gather_objects(self.world, self.stop.signal))
+            if number:
+                raise Interrupted(number)
+            self._share_buffers()
+            scores = self.evaluation.score(
+                self.networks, self.epoch, self.log.logger, self.stop.check
             )
-            self.log.logger.info("epoch %d: %s", self.epoch, result.table())
-            for sentence in cautions(protocol, self.opt.max_depth, scale):
-                self.log.logger.info("warning: %s", sentence)
-            scores |= {f"{protocol.name}/{name}": value for name, value in result.mean().items()}
-        if self.sequences:
-            results = evaluate_training(
-                self.networks.pose_network, self.sequences, self.opt, self.world
-            )
-            self.log.logger.info("epoch %d: %s", self.epoch, results_table(results))
-            scores |= results_scores(results)
-        return scores
+        row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
+        run_on_main(self.world, lambda: self.log.metrics(row))
+        self.log.scalars({f"eval/{name}": value for name, value in scores.items()}, self.step)
+        self._save_epoch(scores.get(CHOSEN_BY))
+        self.sums, self.summed = {}, 0
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._save_checkpoint()
+
+    def _means(self) -> dict[str, float]:
+        """Each loss term's mean over the steps summed up and over all ranks."""
+        means = mean_over_ranks(self.world, self.sums)
+        return {name: value / self.summed for name, value in means.items()}
 
     def _share_buffers(self) -> None:
         """Give every rank the batch norm statistics of rank 0, which are the ones saved."""
@@ -305,9 +319,8 @@ class Trainer:
 
     def _log(self, clock: Clock, batch: Mapping, pictures: Mapping[str, Tensor]) -> None:
         """A line in the log, points and pictures in TensorBoard; and a look for bad numbers."""
-        means = mean_over_ranks(self.world, self.sums)
-        means = {name: value / self.batch for name, value in means.items()}
-        self._stop_if_not_finite(means)
+        self._check()
+        means = self._means()
         if not self.world.is_main:
             return
         progress = Progress(
@@ -316,36 +329,38 @@ class Trainer:
             self.steps_per_epoch,
             self.step,
             self.opt.num_epochs * self.steps_per_epoch,
-            self.opt.batch_size * self.world.size,
+            self.samples_per_step,
         )
         self.log.progress(progress, clock, means, self.rate)
-        self.log.images(self._shown(batch, pictures), self.step)
+        self.log.scalars({"gradient_norm": self.norm.item()}, self.step)
+        self.background.submit(partial(self._draw, *detached_sample(batch, pictures), self.step))
 
-    def _shown(self, batch: Mapping, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first pictures of a batch, under the names that users of this family know."""
-        shown = {}
-        for i in range(min(PICTURES_SHOWN, self.opt.batch_size)):
-            shown[f"color_0_0/{i}"] = batch["color", 0, 0][i].float() / 255
-            for n, frame in enumerate(self.frame_ids[1:]):
-                shown[f"color_{frame}_0/{i}"] = batch["color", frame, 0][i].float() / 255
-                shown[f"color_pred_{frame}_0/{i}"] = pictures["warped"][i, n].clamp(0, 1)
-            disp = colourise(pictures["disp"][i, 0].cpu().numpy())
-            shown[f"disp_0/{i}"] = torch.from_numpy(disp.copy()).permute(2, 0, 1)
-            shown[f"automask_0/{i}"] = pictures["automask"][i][None]
-        return shown
+    def _draw(self, colours: Mapping, pictures: Mapping[str, Tensor], step: int) -> None:
+        self.log.images(sample_pictures(colours, pictures, self.frame_ids), step)
+        self.log.histogram("disp_0", pictures["disp"], step)
 
-    def _stop_if_not_finite(self, means: Mapping[str, float]) -> None:
-        """Raise UserError on every rank if any term stopped being a number since the epoch began,
-        or a weight is none: neither ever recovers, so a look now and then is enough."""
-        weights = torch.stack([p.detach().isfinite().all() for p in self.networks.parameters()])
-        values = {**means, "weights": 0.0 if weights.all() else math.nan}
-        if not all(map(math.isfinite, values.values())):
-            terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            raise UserError(
-                f"the loss is no longer a number (epoch {self.epoch}, at or before step "
-                f"{self.step}: {terms}); nothing of it was saved: lower --learning_rate, set "
-                "--clip_grad, or check the data and its intrinsics"
-            )
+    def _check(self) -> None:
+        """Raise on every rank what stops one: a file that could not be written, or numbers that
+        are none, which nothing recovers from."""
+        gather_outcomes(self.world, self._failed_write())
+        found = gather_objects(self.world, self.health.look(self.networks.parameters()))
+        wrong = diagnosis(found, self.dataset.lines)
+        if wrong is None:
+            return
+        means = self._means() if self.summed else {}
+        terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+        raise UserError(
+            f"{wrong}; epoch {self.epoch}, means of its {self.summed} steps: {terms or 'none'}; "
+            "nothing of it was saved: lower --learning_rate, set --clip_grad, or check the data "
+            "and its intrinsics"
+        )
+
+    def _failed_write(self) -> Exception | None:
+        try:
+            self.background.check()
+        except Exception as error:
+            return error
+        return None
 
     def _networks_state(self) -> dict:
         """What every checkpoint holds: networks, and how they were trained."""
@@ -361,18 +376,30 @@ class Trainer:
             "num_layers": opt.num_layers,
         }
 
-    def _save_epoch(self) -> None:
-        """models/model{epoch}.pth, then ckpt.pth, which says that the next epoch is to be done."""
-        path = self.folder / "models" / f"model{self.epoch}.pth"
-        run_on_main(self.world, lambda: save_checkpoint(path, self._networks_state()))
-        self.epoch, self.batch = self.epoch + 1, 0
-        self._save_checkpoint()
+    def _save_epoch(self, value: float | None) -> None:
+        """models/model{epoch}.pth; and models/best.pth if `value`, lower is better, is the best."""
+        self._check()
+        names = [f"model{self.epoch}.pth"]
+        if value is not None and (self.best is None or value < self.best):
+            self.best = value
+            names.append("best.pth")
+        if self.world.is_main:
+            models, state = self.folder / "models", snapshot(self._networks_state())
+            for name in names:
+                self.background.submit(partial(save_checkpoint, models / name, state))
+            if self.opt.keep:
+                newest = range(self.epoch - self.opt.keep + 1)
+                self.background.submit(partial(delete_models, models, newest))
 
     def _save_checkpoint(self) -> None:
         """ckpt.pth: all that going on needs. Bad numbers are not saved, but stop the run."""
-        self._stop_if_not_finite(mean_over_ranks(self.world, self.sums) if self.sums else {})
+        self._check()
         sums = gather_objects(self.world, {name: s.item() for name, s in self.sums.items()})
-        run_on_main(self.world, lambda: save_checkpoint(self.checkpoint_path, self._state(sums)))
+        if self.world.is_main:
+            state = snapshot(self._state(sums))
+            save = partial(save_checkpoint, self.checkpoint_path, state, self.newest_is_whole)
+            self.background.submit(save)
+        self.newest_is_whole = True
 
     def _state(self, sums: list[dict[str, float]]) -> dict:
         """All that ckpt.pth holds; sums: of every rank."""
@@ -382,43 +409,55 @@ class Trainer:
             "step_in_total": self.step,
             "course": self._course(),
             "sums": sums,
+            "summed": self.summed,
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def _course(self) -> dict[str, object]:
-        """What must not change within a run: else its steps are other ones, or do not fit."""
-        opt = self.opt
-        course = {name: vars(opt)[name] for name in COURSE}
-        if opt.lr_sche_type == "cos" or opt.warm_up:  # their rates follow from the last step
-            course["num_epochs"] = opt.num_epochs
-        lines = "\n".join(self.dataset.lines).encode()
-        course["training list (digest)"] = hashlib.sha256(lines).hexdigest()[:12]
-        return course | {
-            "number of processes": self.world.size,
-            "batches an epoch": self.steps_per_epoch,
-        }
+        return course_of(self.opt, self.dataset.lines, self.world.size, self.steps_per_epoch)
 
     def _restore(self, state: dict) -> None:
-        """Take up a run of ours where its checkpoint left it."""
+        """Take up a run of ours, or of the published code, where its checkpoint left it."""
         path = self.checkpoint_path
-        if "course" not in state:
+        if "step_in_total" not in state:
             raise UserError(
-                f"{path} holds networks, but not the state of a run of this project: start from "
-                "its networks with --pretrained_path, under another --exp_name"
+                f"{path} holds networks, but not the state of a run: start from its networks with "
+                "--pretrained_path, under another --exp_name"
             )
-        for name, now in self._course().items():
-            before = state["course"].get(name)
-            if before != now:
-                raise UserError(
-                    f"{path} was written with another {name}: {before}, now {now}; resume with the "
-                    "settings it was started with, or start anew under another --exp_name"
-                )
-        load_parts(self.networks.parts(), state, path)
-        self.epoch, self.batch = state["epoch"], state["batch_idx"]
-        self.step = state["step_in_total"]
+        try:
+            if "course" in state:
+                check_course(path, state["course"], self._course())
+            load_parts(self.networks.parts(), state, path)
+            self.epoch, self.batch = int(state["epoch"]), int(state["batch_idx"])
+            self.step = int(state["step_in_total"])
+            if "course" in state:
+                self._restore_exactly(state)
+            else:
+                self._go_on_with_published(path)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
+                ValueError) as error:
+            raise UserError(f"{path} holds networks, but what else it holds is not the state of a "
+                            f"run ({reason(error)}): start from its networks with "
+                            "--pretrained_path, under another --exp_name") from error
+
+    def _restore_exactly(self, state: dict) -> None:
+        self.summed, self.best = state["summed"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["lr_scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
         own = state["sums"][self.world.rank]
         self.sums = {name: torch.tensor(s, device=self.world.device) for name, s in own.items()}
 
+    def _go_on_with_published(self, path: Path) -> None:
+        """The published code's files: their networks and counters, and the rate of their step."""
+        if self.batch > self.steps_per_epoch:
+            raise ValueError(f"{self.batch} steps of an epoch are done, which now has "
+                             f"{self.steps_per_epoch}")
+        move_schedule(self.scheduler, self.step)
+        self.warnings.append(
+            f"{path} is of the published code: its networks and counters are taken up, the "
+            "optimiser begins anew, and its settings are not compared with the options"
+        )

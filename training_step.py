@@ -52,9 +52,11 @@ def prepare(batch: Mapping) -> Inputs:
     seen = {("full", frame): full[frame, 0] for frame, scale in full if scale == 0 and frame != "s"}
     if local is not None:
         seen["local", 0] = local[0, 0]
-    stacked = torch.cat(list(seen.values()))
-    jittered = color_jitter(stacked, batch["jitter"].repeat(len(seen), 1)).chunk(len(seen))
-    jittered = dict(zip(seen, jittered, strict=True))
+    jittered = seen
+    if "jitter" in batch:
+        stacked = torch.cat(list(seen.values()))
+        changed = color_jitter(stacked, batch["jitter"].repeat(len(seen), 1)).chunk(len(seen))
+        jittered = dict(zip(seen, changed, strict=True))
     cut = batch.get("cut")
     target = jittered["full", 0]
     return Inputs(
@@ -86,6 +88,7 @@ class TrainingStep(nn.Module):
     frame_ids: 0, then the sources, "s" the stereo partner. pose_input: "pairs" (each source with
     the target) or "all" (every frame at once). mask_decoder: the second decoder of
     --predictive_mask, one output a source. No pose network is needed where "s" is the only source.
+    amp_type: what the networks compute in, None: float32, as everything else does always.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class TrainingStep(nn.Module):
         frame_ids: Sequence[int | str],
         pose_input: str = "pairs",
         mask_decoder: DepthDecoder | None = None,
+        amp_type: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.depth_network = depth_network
@@ -104,6 +108,7 @@ class TrainingStep(nn.Module):
         self.objective = objective
         self.frame_ids = tuple(frame_ids)
         self.pose_input = pose_input
+        self.amp_type = amp_type
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks under their names in a checkpoint, in the optimiser's order."""
@@ -154,7 +159,7 @@ class TrainingStep(nn.Module):
         frames = [frame for frame in self.frame_ids if frame != "s"]
         motions: dict[int | str, Tensor] = {"s": inputs.stereo_T}
         if self.pose_input == "all" and len(frames) > 1:
-            axis_angle, translation = self.pose_network([inputs.jittered[f] for f in frames])
+            axis_angle, translation = self._motion([inputs.jittered[f] for f in frames])
             for i, frame in enumerate(frames[1:]):
                 motions[frame] = transformation_from_parameters(
                     axis_angle[:, i, 0], translation[:, i, 0]
@@ -167,16 +172,26 @@ class TrainingStep(nn.Module):
     def _pair_motion(self, images: Mapping[int, Tensor], frame: int) -> Tensor:
         """The pose network sees a pair in temporal order; inverted for a source before."""
         pair = [images[min(frame, 0)], images[max(frame, 0)]]
-        axis_angle, translation = self.pose_network(pair)
+        axis_angle, translation = self._motion(pair)
         return transformation_from_parameters(
             axis_angle[:, 0, 0], translation[:, 0, 0], invert=frame < 0
         )
 
+    def _motion(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the pose network says of some frames: axis-angle and translation."""
+        with self._autocast(images[0].device):
+            return self.pose_network(images)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        """Around networks alone: geometry, SSIM and depths need float32."""
+        return torch.autocast(device.type, self.amp_type, enabled=self.amp_type is not None)
+
     def _predict(self, image: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor] | None]:
         """Disparity (and predictive mask) at every scale of one picture."""
-        features = self.depth_network.encoder(image)
-        disp = self.depth_network.depth(features)
-        return disp, None if self.mask_decoder is None else self.mask_decoder(features)
+        with self._autocast(image.device):
+            features = self.depth_network.encoder(image)
+            disp = self.depth_network.depth(features)
+            return disp, None if self.mask_decoder is None else self.mask_decoder(features)
 
     def _frames(self, pictures: Pictures, inputs: Inputs) -> Frames:
         target = {scale: image for (frame, scale), image in pictures.items() if frame == 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +19,34 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         # From a DataLoader's worker it arrives wrapped in a traceback; the sentence comes last.
-        return super().__str__().rpartition("UserError: ")[2].strip()
+        sentence = super().__str__().rpartition("UserError: ")[2].strip()
+        return " ".join(sentence.splitlines())  # a name in it may hold line breaks
+
+
+class Interrupted(Exception):
+    """A signal ended the work at a place where nothing is lost."""
+
+    def __init__(self, number: int) -> None:
+        """number: of the signal."""
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    def __reduce__(self) -> tuple:
+        return Interrupted, (self.number,)  # as other processes are told
 
 
 def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a script's `main` on the command line's arguments and exit.
 
-    A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130.
+    A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130, and
+    what a signal interrupted with 128 and its number, so that no scheduler takes it for finished.
     Anything else is a bug of ours and keeps its traceback.
     """
     try:
         main(None)
+    except Interrupted as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        sys.exit(128 + stop.number)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

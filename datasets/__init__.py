@@ -21,12 +21,14 @@ def build_dataset(
     frame_ids: Sequence[int | str] = (0, -1, 1),
     *,
     is_train: bool = False,
+    is_validation: bool = False,
     **options: Any,
 ) -> MonoDataset:
     """The data set `name` over the lines of a list; options: as `MonoDataset` takes.
 
     Cityscapes and NYUv2 are laid out in one way for training and in another for testing, and
-    Make3D is for testing alone. Raises UserError for an unknown name, a malformed line and missing
+    Make3D is for testing alone; a validation list is in the layout of training, and nothing is
+    augmented. Raises UserError for an unknown name, a malformed line and missing
     files.
     """
     from datasets.cityscapes_dataset import CityscapesDataset, CityscapesTestDataset
@@ -39,12 +41,12 @@ def build_dataset(
         "kitti_depth": KITTIDepthDataset,
         "kitti_odom": KITTIOdometryDataset,
     }
-    if is_train:
+    if is_train or is_validation:
         registry |= {"cityscapes": CityscapesDataset, "nyuv2": NYUv2Dataset}
     else:
         registry |= {"cityscapes": CityscapesTestDataset, "nyuv2": NYUv2TestDataset,
                      "make3d": Make3DDataset}
     if name not in registry:
-        purpose = "train" if is_train else "test"
+        purpose = "train" if is_train or is_validation else "test"
         raise UserError(f"unknown data set {name!r}: choose {', '.join(registry)} to {purpose} on")
     return registry[name](data_path, lines, height, width, frame_ids, is_train=is_train, **options)

@@ -20,6 +20,8 @@ from utils import UserError
 
 Sample = dict[FrameKey | str, Tensor]
 Pictures = dict[int | str, Image.Image]
+# What a camera's focal lengths and centre can be, as fractions of the picture's size.
+FOCAL, CENTRE = (0.2, 5.0), (0.0, 1.0)
 
 
 class MonoDataset(Dataset[Sample]):
@@ -173,7 +175,7 @@ class MonoDataset(Dataset[Sample]):
             pictures = {frame: ImageOps.mirror(image) for frame, image in pictures.items()}
         sample: Sample = {}
         self._add_pictures(sample, "color", pictures)
-        self._add_camera(sample, ref, drawn.flip)
+        self._add_camera(sample, where.index, drawn.flip)
         if "s" in self.frame_ids:
             sample["stereo_T"] = torch.eye(4)
             sample["stereo_T"][0, 3] = self.stereo_offset(ref) * (-1 if drawn.flip else 1)
@@ -200,17 +202,33 @@ class MonoDataset(Dataset[Sample]):
                     picture = picture.resize(size, Image.Resampling.LANCZOS)
                     sample[FrameKey(kind, frame, scale)] = to_tensor(picture)
 
-    def _add_camera(self, sample: Sample, ref: Any, flip: bool) -> None:
+    def _add_camera(self, sample: Sample, index: int, flip: bool) -> None:
         """K and its inverse; a mirrored picture has its principal point mirrored."""
-        intrinsics = self.intrinsics(ref)
+        intrinsics = self.intrinsics(self.refs[index])
         if intrinsics is None:
             return
+        check_intrinsics(intrinsics, self.lines[index])
         fx, fy, cx, cy = intrinsics
         K = np.eye(4)
         K[0, :3] = np.array([fx, 0, 1 - cx if flip else cx]) * self.width
         K[1, :3] = np.array([0, fy, cy]) * self.height
         sample["K"] = torch.from_numpy(K).float()
         sample["inv_K"] = torch.from_numpy(np.linalg.inv(K)).float()
+
+
+def check_intrinsics(intrinsics: Sequence[float], line: str) -> None:
+    """Raise UserError, naming the sample and the number, unless a camera is one that videos have.
+
+    intrinsics: fx, fy, cx, cy as fractions of the picture's size.
+    """
+    limits = {"fx": FOCAL, "fy": FOCAL, "cx": CENTRE, "cy": CENTRE}
+    for (name, (low, high)), value in zip(limits.items(), intrinsics, strict=True):
+        if not low <= value <= high:
+            of = "width" if name.endswith("x") else "height"
+            raise UserError(
+                f"the camera of {line!r} has {name} {value:g} times the picture's {of}, expected "
+                f"{low:g} to {high:g}: is it stated for pictures of another size?"
+            )
 
 
 def resize(

@@ -6,9 +6,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from layers import in_float32
 from utils import LOGGER_NAME
 
 ROWS, COLUMNS = 6, 3
@@ -85,7 +85,8 @@ class DepthDecoder(nn.Module):
                     x = x + self._block("upconv", row, column)(below[column])
                 columns.append(x)
             if row in self.scales:
-                outputs[row] = torch.sigmoid(self._block("dispconv", row, COLUMNS)(x))
+                # Eight bits of mantissa would be too few steps of depth.
+                outputs[row] = in_float32(self._block("dispconv", row, COLUMNS), x).sigmoid()
             below = columns
         return outputs
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layers import in_float32
 from networks.resnet_encoder import StackedResnet
 
 
@@ -32,7 +33,8 @@ class PoseDecoder(nn.Module):
         for conv in self.net[:-1]:
             x = F.relu(conv(x))
         # A small factor lets training start near no motion at all.
-        motions = 0.01 * self.net[-1](x).mean((2, 3)).view(-1, self.num_motions, 1, 6)
+        mean = in_float32(self.net[-1], x).mean((2, 3))
+        motions = 0.01 * mean.view(-1, self.num_motions, 1, 6)
         return motions[..., :3], motions[..., 3:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import resource
 from pathlib import Path
@@ -14,7 +15,16 @@ from thop import profile
 from torch import nn
 from torch.testing import assert_close
 
-from checkpoint import describe_backbone, load_checkpoint, load_parts, save_checkpoint
+from checkpoint import (
+    describe_backbone,
+    load_checkpoint,
+    load_newest,
+    load_parts,
+    previous_path,
+    remove_partial_files,
+    save_checkpoint,
+    snapshot,
+)
 from networks import BACKBONES, build_depth_network, build_pose_network
 from utils import UserError
 
@@ -266,3 +276,109 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", denied)
     assert refuse(path) == f"cannot read the checkpoint {path}: Permission denied"
+
+
+# ---- the file before ----------------------------------------------------------------------------
+
+
+def damage(path: Path) -> None:
+    """Turn one byte over, in the middle of a tensor's values."""
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((64,), 7.0).numpy().tobytes()) + 100] ^= 255
+    path.write_bytes(content)
+
+
+def numbered(number: int) -> dict:
+    return small_state(step=number, values=torch.full((64,), 7.0))
+
+
+def test_the_previous_file_is_kept(tmp_path):
+    path = tmp_path / "ckpt.pth"
+    for number in range(3):
+        save_checkpoint(path, numbered(number), keep_previous=True)
+    assert load_checkpoint(path)["step"] == 2
+    assert load_checkpoint(previous_path(path))["step"] == 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ckpt.pth", "ckpt_previous.pth"]
+
+
+def test_without_hard_links_the_previous_file_is_kept_too(tmp_path, monkeypatch):
+    def refuse_links(*_):
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr("os.link", refuse_links)
+    test_the_previous_file_is_kept(tmp_path)
+
+
+def test_dying_between_the_names_leaves_two_names_of_one_file(tmp_path, monkeypatch):
+    """The worst moment: the old file has its second name, the new one not yet its first."""
+    path = tmp_path / "ckpt.pth"
+    save_checkpoint(path, numbered(0), keep_previous=True)
+
+    def die(*_):
+        raise OSError(errno.EIO, "gone")
+
+    replace = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda a, b: die() if Path(b) == path else replace(a, b))
+        with pytest.raises(UserError):
+            save_checkpoint(path, numbered(1), keep_previous=True)
+    assert load_checkpoint(path)["step"] == load_checkpoint(previous_path(path))["step"] == 0
+    save_checkpoint(path, numbered(2), keep_previous=True)
+    assert load_checkpoint(previous_path(path))["step"] == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_one_turned_byte_is_found(tmp_path):
+    path = tmp_path / "ckpt.pth"
+    save_checkpoint(path, numbered(0))
+    damage(path)
+    assert "values" in torch.load(path, weights_only=True)  # torch does not look
+    assert "damaged" in refuse(path)
+
+
+@pytest.mark.parametrize("how", ["turned", "truncated", "empty", "missing"])
+def test_a_damaged_newest_file_falls_back(tmp_path, how):
+    path = tmp_path / "ckpt.pth"
+    for number in range(2):
+        save_checkpoint(path, numbered(number), keep_previous=True)
+    if how == "turned":
+        damage(path)
+    elif how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 500 if how == "truncated" else 0])
+    state, warning = load_newest(path)
+    assert state["step"] == 0
+    assert str(path) in warning
+    assert f"going on from {previous_path(path)}" in warning
+    damage(previous_path(path))
+    with pytest.raises(UserError, match="previous"):
+        load_newest(path)
+
+
+def test_a_whole_newest_file_gives_no_warning(tmp_path):
+    save_checkpoint(tmp_path / "ckpt.pth", numbered(0))
+    state, warning = load_newest(tmp_path / "ckpt.pth")
+    assert (state["step"], warning) == (0, None)
+
+
+def test_a_snapshot_shares_nothing():
+    weight = torch.ones(3, requires_grad=True)
+    state = {"a": {"w": weight}, "list": [weight, 2], "pair": (1, weight), "x": None}
+    copy = snapshot(state)
+    with torch.no_grad():
+        weight.zero_()
+    assert copy["x"] is None
+    assert copy["list"][1] == 2
+    for each in (copy["a"]["w"], copy["list"][0], copy["pair"][1]):
+        assert_close(each, torch.ones(3))
+        assert not each.requires_grad
+
+
+def test_partial_files_of_killed_processes_go_and_others_stay(tmp_path):
+    killed = (".ckpt.abc.partial.pth", ".model3.x_y.partial.pth", ".ckpt.previous.partial.pth")
+    others = ("ckpt.pth", "my.partial.pth", ".hidden.pth")
+    for name in (*killed, *others):
+        (tmp_path / name).write_bytes(b"")
+    remove_partial_files(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -52,20 +54,54 @@ def test_options_are_written_as_json(tmp_path):
     log.record(options)
     log.close()
     assert json.loads((tmp_path / "opt.json").read_text()) == options
+    assert (tmp_path / "options.yaml").read_text() == (
+        "height: 64\nframe_ids: [0, -1, 1]\nbeta1: 0.9\n"
+    )
     assert (tmp_path / "code" / "commit.txt").read_text()
     assert (tmp_path / "logger.log").is_file()
+
+
+def test_what_it_ran_on_is_written_as_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    log = RunLog(tmp_path, is_main=True)
+    log.record({"no_cuda": False})
+    log.close()
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert (found["torch"], found["device"]) == (torch.__version__, "NVIDIA H100")
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert (found["processes"], found["packages"]["numpy"]) == (1, np.__version__)
+    log.record({"no_cuda": True})
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found["device"].startswith("CPU (")
 
 
 def test_curves_and_pictures_are_in_tensorboard(tmp_path):
     log = RunLog(tmp_path, is_main=True)
     log.scalars({"loss/full": 0.25, "lr": 1e-4}, 3)
     log.images({"disp/0": torch.rand(3, 8, 8)}, 3)
+    log.histogram("disp_0", torch.tensor([[0.25, 0.5], [0.5, 1.0]], requires_grad=True), 3)
     log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
     assert set(events.Tags()["scalars"]) == {"loss/full", "lr"}
     assert events.Tags()["images"] == ["disp/0"]
     point = events.Scalars("loss/full")[0]
     assert (point.step, point.value) == (3, 0.25)
+    assert events.Tags()["histograms"] == ["disp_0"]
+    spread = events.Histograms("disp_0")[0].histogram_value
+    assert (spread.min, spread.max, spread.num, spread.sum) == (0.25, 1.0, 4, 2.25)
+
+
+def test_a_histogram_leaves_out_what_is_no_number(tmp_path):
+    log = RunLog(tmp_path, is_main=True)
+    log.histogram("none", torch.tensor([torch.nan]), 0)
+    values = torch.tensor([0.5, torch.nan, torch.inf, 1.5], dtype=torch.bfloat16)
+    log.histogram("half", values, 0)
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+    assert events.Tags()["histograms"] == ["half"]
+    spread = events.Histograms("half")[0].histogram_value
+    assert (spread.min, spread.max, spread.num, spread.sum) == (0.5, 1.5, 2, 2.0)
 
 
 def test_other_ranks_write_nothing(tmp_path):
@@ -74,6 +110,7 @@ def test_other_ranks_write_nothing(tmp_path):
     log.record({"height": 64})
     log.scalars({"loss": 1.0}, 0)
     log.images({"disp": torch.rand(3, 8, 8)}, 0)
+    log.histogram("disp_0", torch.rand(2, 2), 0)
     log.metrics({"epoch": 0})
     log.close()
     assert not folder.exists()

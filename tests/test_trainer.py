@@ -20,6 +20,7 @@ from evaluation import PROTOCOLS, evaluate
 from evaluation_sets import kitti_ground_truth
 from inference import DepthPredictor
 from options import train_options
+from run_evaluation import RunEvaluation
 from tests.tiny_kitti import (
     HEIGHT,
     WIDTH,
@@ -93,12 +94,15 @@ def test_a_run_leaves_its_files(finished):
     assert files - events == {
         "logger.log",
         "opt.json",
+        "options.yaml",
         "metrics.csv",
         "ckpt.pth",
+        "ckpt_previous.pth",
         "models/model0.pth",
         "models/model1.pth",
         "code/commit.txt",
         "code/changes.diff",
+        "environment.json",
     }
     options = json.loads((finished / "opt.json").read_text())
     assert (options["height"], options["exp_name"], options["seed"]) == (HEIGHT, "finished", 1234)
@@ -125,7 +129,7 @@ def test_checkpoints_hold_the_published_entries(finished):
     model, state = load(finished / "models/model1.pth"), load(finished / "ckpt.pth")
     extra = {"min_depth", "max_depth", "backbone", "num_layers"}
     assert set(model) == set(manifest["checkpoint"]["models/model3.pth"]) | extra
-    own = {"course", "sums"}
+    own = {"course", "sums", "summed", "best", "scaler"}
     published = set(manifest["checkpoint"]["ckpt.pth after the end of epoch 3"])
     assert set(state) >= published | extra | own
     assert (state["epoch"], state["batch_idx"], state["step_in_total"]) == (2, 0, 6)
@@ -172,11 +176,11 @@ def test_tensorboard_holds_curves_scores_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags = EventAccumulator(str(finished / "tensorboard" / "train")).Reload().Tags()
-    assert {"loss/loss", "lr", "waiting_for_data", *(f"eval/{name}" for name in SCORES)} <= set(
-        tags["scalars"]
-    )
+    assert "disp_0" in tags["histograms"]
+    curves = {"loss/loss", "lr", "gradient_norm", "waiting_for_data"}
+    assert curves | {f"eval/{name}" for name in SCORES} <= set(tags["scalars"])
     shown = {"color_0_0/0", "color_-1_0/0", "color_pred_1_0/1", "disp_0/0", "automask_0/1"}
-    assert shown <= set(tags["images"])
+    assert shown | {"error_0/0"} <= set(tags["images"])
 
 
 # ---- what is equal, and what is not -------------------------------------------------------------
@@ -255,7 +259,7 @@ def test_the_loss_falls_on_a_repeated_batch(root):
     batch, values = next(iter(trainer.loader)), []
     for _ in range(10):
         trainer.sums = {}
-        trainer.train_step(batch)
+        trainer.train_step([batch])
         values.append(trainer.sums["loss"].item())
     assert sum(values[-3:]) < 0.95 * sum(values[:3])
     trainer.log.close()
@@ -300,7 +304,7 @@ def test_a_run_starts_from_chosen_networks_of_another(finished, root):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(root, monkeypatch):
     monkeypatch.setattr(losses, "edge_aware_smoothness", lambda disp, _: disp.sum() * math.nan)
-    with pytest.raises(UserError, match=r"epoch 0.*step 1: .*full/smoothness nan"):
+    with pytest.raises(UserError, match=r"loss of step 1 is not a number .*0001_sync.*full/smoothness nan"):
         run_train(root, "nan", "--save_frequency", 1)
     folder = root / "logs" / "nan"
     assert not (folder / "ckpt.pth").exists()
@@ -311,14 +315,14 @@ def test_weights_that_are_no_numbers_are_not_saved_either(root, monkeypatch):
     """A bad gradient of an epoch's last step shows in no loss of that epoch."""
     original = Trainer.train_step
 
-    def spoiling(self, batch):
-        pictures = original(self, batch)
+    def spoiling(self, batches):
+        pictures = original(self, batches)
         if self.batch == STEPS:
             next(self.networks.depth_network.parameters()).data.fill_(math.nan)
         return pictures
 
     monkeypatch.setattr(Trainer, "train_step", spoiling)
-    with pytest.raises(UserError, match="no longer a number"):
+    with pytest.raises(UserError, match="weights are no longer numbers"):
         run_train(root, "nan weights")
     folder = root / "logs" / "nan weights"
     assert not (folder / "ckpt.pth").exists()
@@ -369,11 +373,11 @@ def test_networks_alone_cannot_be_resumed(finished, root, monkeypatch, capsys):
 
 
 def test_training_survives_a_failed_evaluation(finished, root, monkeypatch):
-    def fail(_trainer):
+    def fail(*_):
         raise UserError("the picture of image 1 is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_evaluate", fail)
+        patch.setattr(RunEvaluation, "score", fail)
         with pytest.raises(UserError, match="damaged"):
             run_train(root, "evaluation fails")
     folder = root / "logs" / "evaluation fails"

@@ -1,0 +1,42 @@
+"""What a run shows of a batch, under the names that users of this family know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from inference import colourise
+
+SHOWN = 4  # samples of a batch
+
+
+def detached_sample(batch: Mapping, pictures: Mapping[str, Tensor]) -> tuple[dict, dict]:
+    """Copies, on the CPU, of what `sample_pictures` needs of a batch and of its predictions."""
+    colours = {key: value[:SHOWN].cpu() for key, value in batch.items() if key[0] == "color"}
+    return colours, {name: value[:SHOWN].to("cpu", copy=True) for name, value in pictures.items()}
+
+
+def sample_pictures(
+    colours: Mapping, pictures: Mapping[str, Tensor], frame_ids: Sequence[int | str]
+) -> dict[str, Tensor]:
+    """Pictures (3 or 1, H, W) in [0, 1] of each sample.
+
+    colours: uint8 pictures by `FrameKey`; pictures: `warped`, `disp`, `automask` and `error` of
+    `TrainingStep`; frame_ids: the target, then the sources.
+    """
+    shown = {}
+    for i in range(len(pictures["disp"])):
+        shown[f"color_0_0/{i}"] = colours["color", 0, 0][i].float() / 255
+        for n, frame in enumerate(frame_ids[1:]):
+            shown[f"color_{frame}_0/{i}"] = colours["color", frame, 0][i].float() / 255
+            shown[f"color_pred_{frame}_0/{i}"] = pictures["warped"][i, n].clamp(0, 1)
+        shown[f"disp_0/{i}"] = _coloured(pictures["disp"][i, 0])
+        shown[f"automask_0/{i}"] = pictures["automask"][i][None]
+        shown[f"error_0/{i}"] = _coloured(pictures["error"][i])
+    return shown
+
+
+def _coloured(values: Tensor) -> Tensor:
+    return torch.from_numpy(colourise(values.numpy()).copy()).permute(2, 0, 1)
