@@ -23,11 +23,16 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     momentum: float = 0.9,
 ) -> Optimizer:
-    """AdamW ("adamw"), Adam with L2 decay ("adam"), or SGD with momentum ("sgd")."""
+    """AdamW ("adamw"), Adam with L2 decay ("adam"), or SGD with momentum ("sgd").
+
+    In its fused form: one kernel for all weights instead of a dozen for each, and no wait for the
+    device.
+    """
+    common = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
     if name == "sgd":
-        return SGD(parameters, learning_rate, momentum=momentum, weight_decay=weight_decay)
+        return SGD(parameters, momentum=momentum, **common)
     rule = {"adamw": AdamW, "adam": Adam}[name]
-    return rule(parameters, learning_rate, betas=betas, weight_decay=weight_decay)
+    return rule(parameters, betas=betas, **common)
 
 
 def step_factor(step: int, milestones: Sequence[int], decay_rate: float) -> float:

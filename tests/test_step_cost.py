@@ -1,0 +1,68 @@
+"""What a training step asks of the device beside computing: nothing that it would wait for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from distributed import World
+from options import train_options
+from tests.tiny_kitti import arguments, write_kitti
+from trainer import Trainer
+
+# Operators whose result the CPU must know before it can go on: values of tensors, and shapes that
+# follow from them.
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "unique_dim", "equal",
+           "index by mask")  # fmt: skip
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that are dispatched, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ARG002
+        name = function.overloadpacket.__name__
+        if name in ("index", "index_put", "index_put_") and any(
+            each is not None and each.dtype == torch.bool for each in args[1]
+        ):
+            name = "index by mask"
+        self.count[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def waiting(operators: Operators) -> dict[str, int]:
+    return {name: count for name, count in operators.count.items() if name in WAITING}
+
+
+def test_waits_are_seen():
+    with Operators() as operators:
+        if torch.ones(3).sum() > 2:
+            torch.ones(3)[torch.ones(3) > 0].tolist()
+    assert waiting(operators) == {"_local_scalar_dense": 1, "index by mask": 1}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--use_stereo", "--num_scales", 2),
+        ("--optimizer", "sgd", "--clip_grad", 1, "--accumulate", 2, "--amp", "bf16"),
+        ("--predictive_mask", "--disable_automasking", "--pose_model_input", "all"),
+    ],
+)
+def test_a_step_waits_for_nothing(tmp_path, flags):
+    root = write_kitti(tmp_path)
+    trainer = Trainer(train_options(arguments(root, "run", "--no_eval", *flags)), World())
+    trainer.log.close()
+    trainer.networks.train()
+    batches = list(trainer.loader)[: trainer.opt.accumulate]
+    trainer.train_step(batches)
+    with Operators() as operators:
+        trainer.train_step(batches)
+    assert operators.count["convolution"] > 0
+    assert waiting(operators) == {}
