@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +10,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from PIL import Image
 from torch import Tensor, nn
 
 from checkpoint import describe_backbone, load_checkpoint, load_parts
 from datasets.mono_dataset import resize, to_tensor
+from distributed import pick_device
 from layers import disp_to_depth
 from networks import BACKBONES, build_depth_network
-from utils import UserError, reason
+from onnx_network import OnnxNetwork
+from utils import UserError
 
 # What holds where neither a flag nor the checkpoint says otherwise (the published defaults).
 DEFAULTS = {"height": 192, "width": 640, "min_depth": 0.1, "max_depth": 100.0}
@@ -77,6 +79,19 @@ class DepthPredictor:
             )
         return cls(network, device=device, **settings)
 
+    @classmethod
+    def from_onnx(
+        cls, path: str | Path, device: torch.device | str = "cpu", **given: object
+    ) -> DepthPredictor:
+        """The network of an ONNX file that export_model.py wrote, with the settings it records.
+
+        given: those that must be so, named as for `from_checkpoint`; None agrees with any. Raises
+        UserError if they are not, the file is another one, or onnxruntime is not installed.
+        """
+        network = OnnxNetwork(path, device)
+        network.check_flags(given, path)
+        return cls(network, device=device, **{name: network.settings[name] for name in DEFAULTS})
+
     @torch.no_grad()
     def predict(self, images: Tensor, post_process: bool = False) -> Tensor:
         """Disparity in [0, 1], (B, 1, H, W), on the predictor's device.
@@ -105,6 +120,21 @@ class DepthPredictor:
     def prepare(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size as network input: uint8 (1, 3, H, W), Lanczos-resized."""
         return to_tensor(resize(image, self.height, self.width))[None]
+
+
+def open_predictor(opt: Namespace) -> DepthPredictor:
+    """The predictor that a script's flags ask for (`arguments.add_model`), on its device.
+
+    A file named .onnx is one of export_model.py's. Raises UserError as `DepthPredictor.from_onnx`
+    and `from_checkpoint` do.
+    """
+    is_onnx = Path(opt.pretrained_path).suffix == ".onnx"
+    load = DepthPredictor.from_onnx if is_onnx else DepthPredictor.from_checkpoint
+    return load(
+        opt.pretrained_path, backbone=opt.backbone, num_layers=opt.num_layers, height=opt.height,
+        width=opt.width, min_depth=opt.min_depth, max_depth=opt.max_depth,
+        device=pick_device(opt.no_cuda),
+    )  # fmt: skip
 
 
 def _choose_backbone(
@@ -180,40 +210,28 @@ def resize_disp(disp: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(disp, size, mode="bilinear", align_corners=False)
 
 
-def colourise(disp: np.ndarray, colormap: str = "magma") -> np.ndarray:
+def colourise(
+    disp: np.ndarray, colormap: str = "magma", limits: tuple[float, float] | None = None
+) -> np.ndarray:
     """Disparity (H, W), any unit, as an RGB picture, uint8 (H, W, 3): near is bright.
 
-    The colours run from the smallest value to the 95th percentile, as the field shows them.
+    colormap: a name of matplotlib's, UserError if it is none. limits: the values that get its first
+    and its last colour (default: `colour_limits` of this disparity).
     """
-    colours = Normalize(disp.min(), np.percentile(disp, 95))(disp)
-    return colormaps[colormap](colours, bytes=True)[..., :3]
+    colours = Normalize(*(limits or colour_limits(disp)))(disp)
+    return find_colormap(colormap)(colours, bytes=True)[..., :3]
 
 
-def is_prediction(path: Path) -> bool:
-    """Whether a file is an output of test_simple.py (`NAME_disp.jpeg`, `NAME_disp.npy`)."""
-    return path.stem.endswith("_disp")
+def colour_limits(disp: np.ndarray) -> tuple[float, float]:
+    """The smallest value and the 95th percentile: between them the field shows disparity."""
+    return float(disp.min()), float(np.percentile(disp, 95))
 
 
-def find_images(folder: str | Path, ext: str) -> tuple[list[Path], list[Path]]:
-    """The pictures `*.ext` of a folder in natural order (2 before 10), and the files passed over.
-
-    Predictions of ours are never pictures. Raises UserError if the folder holds no picture.
-    """
-    folder, suffix = Path(folder), "." + ext.lstrip(".")
-    try:
-        files = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural_key)
-    except OSError as error:
-        raise UserError(f"cannot list the folder {folder}: {reason(error)}") from error
-    images = [path for path in files if path.suffix == suffix and not is_prediction(path)]
-    if not images:
-        found = ", ".join(sorted({path.suffix or path.name for path in files})) or "no file at all"
-        raise UserError(f"no {suffix} image in {folder}, which holds {found}: see --ext")
-    chosen = set(images)
-    return images, [path for path in files if path not in chosen]
-
-
-def _natural_key(path: Path) -> list[tuple[int, str]]:
-    """A sorting key under which the numbers in a name count as numbers."""
-    return [
-        (int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)
-    ]
+def find_colormap(name: str) -> Colormap:
+    """A colour map of matplotlib by its name. Raises UserError if there is none."""
+    if name not in colormaps:
+        raise UserError(
+            f"--cmap {name} is no colour map: a name of matplotlib's is expected, such as magma, "
+            "viridis, turbo or gray"
+        )
+    return colormaps[name]

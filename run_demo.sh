@@ -47,8 +47,11 @@ lap && train=$lap
 
 predicting=$SECONDS
 mkdir -p "$output/predictions"
-python test_simple.py --image_path "$(sed -n 's#^\(.*\) \([0-9]*\) l$#'"$data"'/\1/image_02/data/\2.png#p' \
-    "$split/test_files.txt" | head -n 1)" \
-    --output "$output/predictions" --pretrained_path "$run/ckpt.pth" --no_cuda
+first=$(sed -n 's#^\(.*\) \([0-9]*\) l$#'"$data"'/\1/image_02/data/\2.png#p' "$split/test_files.txt" | head -n 1)
+model=(--pretrained_path "$run/ckpt.pth" --no_cuda --overwrite)
+python test_simple.py --image_path "$first" "${model[@]}" --output "$output/predictions" \
+    --intrinsics kitti --save_ply --show3d "$output/predictions/points.png"
+python test_video.py --image_path "$(dirname "$first")" "${model[@]}" --output "$output/predictions/street.gif"
+python report.py --exp "$run" --output "$output/report"
 python demo_summary.py --data_path "$data" --run "$run" --output "$output" --no_cuda "${quick[@]}" \
     --install "$install" --render "$render" --train "$train" --predict "$((SECONDS - predicting))"

@@ -1,85 +1,82 @@
-"""Predict the disparity of one image, or of every image in a folder, as coloured pictures.
+"""Predict the depth of one picture, or of many, as coloured pictures and as numbers.
 
     python test_simple.py --image_path street.png --pretrained_path ckpt.pth
+    python test_simple.py --image_path 'in/*.jpg' --pretrained_path ckpt.pth --save_depth
+    python test_simple.py --image_path street.png --pretrained_path ckpt.pth --intrinsics kitti \
+        --save_ply --show3d view.png
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tool_options import predict_image_options
-from utils import UserError, atomic_path, run_script
+from utils import UserError, run_script
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from PIL import Image
+
+    from depth_files import Prediction
     from inference import DepthPredictor
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Find the images, load the network, write `NAME_disp.jpeg` (and .npy) for each image."""
+    """Find the pictures, load the network, write `NAME_disp.jpeg` and what else is asked for."""
     opt = predict_image_options(argv)
-    source = Path(opt.image_path)
-    images = images_of(source, opt.ext)
-    output = Path(opt.output) if opt.output else images[0].parent
-    if os.path.exists(output) and not os.path.isdir(output):
-        raise UserError(f"--output {output} is a file: name the folder for the results")
 
     from tqdm import tqdm
 
-    from distributed import pick_device
-    from inference import DepthPredictor
+    from depth_files import check_outputs, find_truth, output_paths, write_prediction
+    from inference import find_colormap, open_predictor
+    from pictures import Skips, find_pictures, read_pictures
+    from point_cloud import Intrinsics
 
-    predictor = DepthPredictor.from_checkpoint(
-        opt.pretrained_path, opt.backbone, opt.num_layers, opt.height, opt.width,
-        opt.min_depth, opt.max_depth, pick_device(opt.no_cuda),
-    )  # fmt: skip
-    for path in tqdm(images, desc="predict", unit="image"):
-        predict_image(predictor, path, output, opt.save_npy)
-    what = output / f"{images[0].stem}_disp.jpeg" if len(images) == 1 else output
-    print(f"{len(images)} coloured disparities: {what}")
-
-
-def images_of(source: Path, ext: str) -> list[Path]:
-    """The image itself, or those of a folder; says how many other files were passed over."""
-    from inference import find_images, is_prediction
-
-    if os.path.isdir(source):  # False too for a name that is too long: Path.is_dir raises
-        images, others = find_images(source, ext)
-        outputs = sum(map(is_prediction, others))
-        if others:
-            print(
-                f"predicting {len(images)} of the {len(images) + len(others)} files in {source}: "
-                f"{outputs} are predictions, {len(others) - outputs} are not .{ext.lstrip('.')}"
-            )
-        return images
-    if not os.path.isfile(source):
-        raise UserError(f"--image_path {source} is neither an image nor a folder")
-    if is_prediction(source):
-        raise UserError(f"--image_path {source} is a prediction (its name ends in _disp)")
-    return [source]
+    paths = find_pictures(opt.image_path, opt.ext)
+    find_colormap(opt.cmap)
+    check_outputs(paths, opt)
+    if opt.intrinsics:
+        Intrinsics.parse(opt.intrinsics)  # refused before the work, if it is
+    truths = {}
+    if opt.scale_from_gt:
+        truths = {path: find_truth(path, len(paths), opt.scale_from_gt) for path in paths}
+    predictor = open_predictor(opt)
+    skips = Skips(opt.strict or len(paths) == 1)
+    pictures = read_pictures(tqdm(paths, desc="predict", unit="image"), skips)
+    for prediction in predictions(predictor, pictures, truths, opt):
+        write_prediction(prediction, predictor, opt)
+    done = len(paths) - skips.count
+    if not done:
+        raise UserError(f"none of the {len(paths)} images of {opt.image_path} could be read")
+    result = output_paths(paths[0], opt)["colours"]
+    skipped = f" ({skips.count} could not be read)" if skips.count else ""
+    print(f"{done} coloured disparities{skipped}: {result if len(paths) == 1 else result.parent}")
 
 
-def predict_image(predictor: DepthPredictor, path: Path, output: Path, save_npy: bool) -> None:
-    """Write the coloured disparity of one image at the image's size.
+def predictions(
+    predictor: DepthPredictor,
+    pictures: Iterable[tuple[Path, Image.Image]],
+    truths: dict[Path, Path],
+    opt: Namespace,
+) -> Iterator[Prediction]:
+    """The prediction of each picture, in batches; in metres where a scale or the truth is given."""
+    import torch
 
-    With save_npy also the scaled disparity, 1 / depth, float32 (1, 1, H, W) at network size.
-    """
-    import numpy as np
-    from PIL import Image
+    from depth_files import Prediction, scale_to_truth
 
-    from datasets.mono_dataset import load_rgb
-    from inference import colourise, resize_disp
-
-    image = load_rgb(path)
-    scaled_disp = predictor.scaled_disp(predictor.prepare(image))
-    if save_npy:
-        with atomic_path(output / f"{path.stem}_disp.npy") as partial:
-            np.save(partial, scaled_disp.cpu().numpy())
-    resized = resize_disp(scaled_disp, (image.height, image.width))[0, 0].cpu().numpy()
-    with atomic_path(output / f"{path.stem}_disp.jpeg") as partial:
-        Image.fromarray(colourise(resized)).save(partial, quality=95)
+    pictures = iter(pictures)
+    while batch := list(islice(pictures, opt.batch_size)):
+        images = torch.cat([predictor.prepare(image) for _, image in batch])
+        scaled_disps = predictor.scaled_disp(images, opt.post_process).float().cpu().numpy()
+        for (path, image), scaled_disp in zip(batch, scaled_disps, strict=True):
+            prediction = Prediction(path, image, scaled_disp[None], opt.scale)
+            if path in truths:
+                prediction = prediction._replace(scale=scale_to_truth(prediction, truths[path]))
+            yield prediction
 
 
 if __name__ == "__main__":

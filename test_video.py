@@ -1,85 +1,121 @@
-"""Turn a folder of video frames into a GIF: each frame above its predicted disparity.
+"""Turn frames or a video into an animation: each frame above its predicted disparity.
 
     python test_video.py --image_path FRAMES --pretrained_path ckpt.pth --ext jpg
+    python test_video.py --image_path drive.mp4 --pretrained_path ckpt.pth --output depth.mp4
+    python test_video.py --image_path drive.mp4 --pretrained_path ckpt.pth \
+        --intrinsics 700,700,640,360 --save_ply drive.ply --show3d drive.png
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tool_options import predict_video_options
-from utils import UserError, atomic_path, run_script
+from utils import UserError, check_writable, run_script
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterable
 
+    import numpy as np
     from PIL import Image
 
     from inference import DepthPredictor
 
-FRAME_MILLISECONDS = 150
+FRAME_SECONDS = Fraction(15, 100)  # as published
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Find the frames, load the network, write the GIF."""
+    """Find the frames, load the network, write the animation, and a cloud of all frames."""
     opt = predict_video_options(argv)
-    folder = Path(opt.image_path)
-    if not os.path.isdir(folder):  # nor is a name that is too long, for which Path.is_dir raises
-        raise UserError(f"--image_path {folder} is not a folder of frames")
-    beside = folder.resolve().with_name(f"{folder.resolve().name}.gif")
-    output = Path(opt.output) if opt.output else beside
-    if output.suffix.lower() != ".gif":
-        raise UserError(f"--output {output} does not end in .gif, the one format written")
 
+    import numpy as np
     from tqdm import tqdm
 
-    from distributed import pick_device
-    from inference import DepthPredictor, find_images
+    from fused_cloud import FusedCloud
+    from inference import colour_limits, colourise, find_colormap, open_predictor
+    from pictures import Skips
+    from video import ColourRange, animation, open_frames
 
-    frames, others = find_images(folder, opt.ext)
-    if others:
-        print(f"{len(others)} files in {folder} are not .{opt.ext.lstrip('.')} frames: passed over")
-    predictor = DepthPredictor.from_checkpoint(
-        opt.pretrained_path, opt.backbone, opt.num_layers, opt.height, opt.width,
-        opt.min_depth, opt.max_depth, pick_device(opt.no_cuda),
-    )  # fmt: skip
-    write_gif(stacked_frames(predictor, tqdm(frames, desc="predict", unit="frame")), output)
-    print(f"{len(frames)} frames: {output}")
+    output = output_path(opt)
+    check_results([output, opt.save_ply, opt.show3d], opt)
+    find_colormap(opt.cmap)
+    skips = Skips(opt.strict)
+    frames = open_frames(opt.image_path, opt.ext, skips, opt.every, opt.max_frames)
+    predictor = open_predictor(opt)
+    fused = FusedCloud(opt, predictor) if opt.intrinsics else None
+    colour_range, written = ColourRange(opt.range), 0
+    with animation(output, shown_rate(opt, output, frames.rate)) as append:
+        progress = tqdm(frames.pictures, "predict", frames.count, unit="frame")
+        for frame, disp in disparities(predictor, progress):
+            limits = colour_range.update(colour_limits(disp))
+            coloured = colourise(disp, opt.cmap, limits)
+            append(np.concatenate([np.asarray(frame), coloured], 1 if opt.side_by_side else 0))
+            written += 1
+            if fused:
+                fused.add(frame, disp)
+        if not written:
+            raise UserError(f"no frame of {opt.image_path} could be read")
+    print(f"{written} frames{f' ({skips.count} could not be read)' * bool(skips.count)}: {output}")
+    if fused:
+        fused.write()
 
 
-def stacked_frames(predictor: DepthPredictor, frames: Iterable[Path]) -> Iterator[Image.Image]:
-    """Each frame above its coloured disparity, RGB (2 h, w), one at a time.
+def output_path(opt: Namespace) -> Path:
+    """Where the animation goes. Raises UserError if none of its kind can be written."""
+    from video import check_format
 
-    Raises UserError at a frame that cannot be read or is not of the first one's size.
+    source = Path(opt.image_path).absolute()
+    if not os.path.exists(source):  # a pattern: named after its folder
+        source = source.parent
+    name = f"{source.stem if os.path.isfile(source) else source.name}.gif"
+    output = Path(opt.output) if opt.output else source.with_name(name)
+    check_format(output, opt.fps)
+    return output
+
+
+def check_results(paths: Iterable[str | Path | None], opt: Namespace) -> None:
+    """Raise UserError, before long work, if a result cannot, or may not, be written there."""
+    for path in map(Path, filter(None, paths)):
+        check_writable(path.parent)
+        both = (path, opt.image_path)
+        if all(map(os.path.exists, both)) and os.path.samefile(*both):
+            raise UserError(f"the frames and the result are both {path}: name another file")
+        if os.path.lexists(path) and not opt.overwrite:
+            raise UserError(f"{path} is there already: --overwrite replaces it")
+
+
+def shown_rate(opt: Namespace, output: Path, recorded: Fraction | None) -> Fraction:
+    """Frames a second of the animation: what the flag says, else what is published for a GIF and
+    for loose frames, else what the video had."""
+    if opt.fps is not None:
+        return Fraction(opt.fps).limit_denominator(1001)
+    if recorded is None or output.suffix.lower() == ".gif":
+        return 1 / FRAME_SECONDS
+    return recorded
+
+
+def disparities(
+    predictor: DepthPredictor, frames: Iterable[tuple[str, Image.Image]]
+) -> Iterator[tuple[Image.Image, np.ndarray]]:
+    """Each frame with its 1 / depth, unscaled, float32 (H, W) at the frame's size.
+
+    frames: with their names. Raises UserError at one that is not of the first one's size.
     """
-    import numpy as np
-    from PIL import Image
-
-    from datasets.mono_dataset import load_rgb
-    from inference import colourise, resize_disp
+    from inference import resize_disp
 
     size = None
-    for path in frames:
-        frame = load_rgb(path)
+    for name, frame in frames:
         size = size or frame.size
         if frame.size != size:
             found, first = (f"{width}x{height}" for width, height in (frame.size, size))
-            raise UserError(f"{path} is {found} (width x height), the first frame is {first}")
+            raise UserError(f"{name} is {found} (width x height), the first frame is {first}")
         disp = predictor.scaled_disp(predictor.prepare(frame))
-        disp = resize_disp(disp, (frame.height, frame.width))[0, 0].cpu().numpy()
-        yield Image.fromarray(np.concatenate([np.array(frame), colourise(disp)]))
-
-
-def write_gif(frames: Iterator[Image.Image], path: Path) -> None:
-    """Write a looping GIF; Pillow takes the frames one by one and keeps them as palette images."""
-    first = next(frames)
-    with atomic_path(path) as partial:
-        first.save(
-            partial, save_all=True, append_images=frames, duration=FRAME_MILLISECONDS, loop=0
-        )
+        yield frame, resize_disp(disp, (frame.height, frame.width))[0, 0].cpu().numpy()
 
 
 if __name__ == "__main__":

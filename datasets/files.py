@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from PIL import Image
 from utils import UserError, reason
 
 SHOWN = 3  # names in a message
+# What Pillow raises at a broken file, or at one of more pixels than it takes for harmless.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+              Image.DecompressionBombError)
 
 
 class FileIndex:
@@ -48,10 +52,17 @@ def require_folder(path: str | Path) -> None:
 
 def load_rgb(path: str | Path) -> Image.Image:
     """Decode an image file, at full size and quality, as RGB. Raises UserError naming the file."""
+    with opened_image(path) as image:
+        return image.convert("RGB")
+
+
+@contextlib.contextmanager
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
+    """An image file, to be decoded in the block. Raises UserError naming one that is broken."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+            yield image
+    except UNREADABLE as error:
         raise UserError(f"cannot read the image {path}: {reason(error)}") from error
 
 

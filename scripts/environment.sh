@@ -16,7 +16,7 @@ fi
 python=.venv/bin/python
 stamp=.venv/.requirements
 unfinished=.venv/.unfinished
-checksum="$(cat requirements.txt requirements-dev.txt requirements.lock | cksum)"
+checksum="$(cat requirements.txt requirements-export.txt requirements-dev.txt requirements.lock | cksum)"
 
 fail() {
     echo "error: $1" >&2

@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 from tests.test_floors import ROOT
 
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements.lock")
+FILES = ("requirements.txt", "requirements-export.txt", "requirements-dev.txt")
+REQUIREMENTS = (*FILES, "requirements.lock")
 STAND_IN = """#!/usr/bin/env bash
 case "$*" in
 *"-m venv"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >>calls ;;
@@ -119,5 +120,5 @@ def test_the_lock_pins_each_requirement_within_its_range(python: str):
     ]
     pinned = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
     assert len(pinned) == len(pins)
-    for wanted in [*requirements("requirements.txt"), *requirements("requirements-dev.txt")]:
+    for wanted in [each for name in FILES for each in requirements(name)]:
         assert wanted.specifier.contains(pinned[wanted.name]), wanted

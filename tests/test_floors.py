@@ -36,27 +36,39 @@ def never(*names: str) -> frozenset[str]:
 
 HOUSE = {
     # Scripts: arguments in, files or tables out.
-    "train": Room(7, "options, process group, one training run"),
-    "evaluate_depth": Room(7, "checkpoint to tables", never=never("trainer", "losses")),
+    "train": Room(8, "options, process group, one training run"),
+    "evaluate_depth": Room(8, "checkpoint to tables", never=never("trainer", "losses")),
     "evaluate_pose": Room(
-        7, "checkpoint to camera paths", never=never("trainer", "losses", "evaluation")
+        8, "checkpoint to camera paths", never=never("trainer", "losses", "evaluation")
     ),
-    "test_simple": Room(7, "pictures to coloured depth", never=never("trainer", "losses")),
-    "test_video": Room(7, "frames to a GIF", never=never("trainer", "losses")),
+    "test_simple": Room(8, "pictures to coloured depth", never=never("trainer", "losses")),
+    "test_video": Room(8, "frames to an animation", never=never("trainer", "losses")),
+    "export_model": Room(
+        8, "checkpoint to ONNX and torch.export files", never=never("trainer", "losses")
+    ),
     "prepare_cityscapes": Room(
-        7, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
+        8, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
     ),
     "export_gt_depth": Room(
-        7, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
+        8, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
     ),
     "render_demo": Room(
-        7, "streets in the KITTI layout", never=never("networks", "losses", "trainer", "torch")
+        8, "streets in the KITTI layout", never=never("networks", "losses", "trainer", "torch")
     ),
     "demo_summary": Room(
-        7, "the demo's table and picture", never=never("trainer", "losses", "rendering")
+        8, "the demo's table and picture", never=never("trainer", "losses", "rendering")
+    ),
+    "report": Room(
+        8, "a run's page and pictures", never=never("trainer", "losses", "networks")
     ),
     # The run.
-    "trainer": Room(6, "epochs, logging, when to save", never=never("argparse", "options")),
+    "trainer": Room(7, "epochs, logging, when to save", never=never("argparse", "options")),
+    "run_evaluation": Room(
+        6, "what a run is scored on after its epochs", never=never("argparse", "options")
+    ),
+    "validation": Room(
+        5, "the loss on a validation list", never=never("argparse", "options")
+    ),
     "assembly": Room(
         5, "a run's parts from its options", never=never("argparse", "options", "evaluation")
     ),
@@ -76,6 +88,33 @@ HOUSE = {
     ),
     "published_results": Room(4, "rows of published tables, and ours beside them",
                               only={"evaluation", "utils"}),
+    # What a run left, shown.
+    "report_page": Room(
+        4, "a run as one HTML page",
+        only={"evaluation", "event_files", "report_curves", "run_comparison", "run_reader"},
+    ),
+    "report_curves": Room(3, "a run's curves as PNG files", only={"run_reader", "utils"},
+                          never=never("torch")),
+    "run_comparison": Room(3, "runs grouped by all but their seed", only={"run_reader"},
+                           never=never("torch")),
+    "run_reader": Room(2, "the folder of a run, read back", only={"event_files", "utils"},
+                       never=never("torch")),
+    # What a prediction becomes.
+    "depth_files": Room(
+        5, "one picture's prediction as files; true scale",
+        only={"cloud_files", "inference", "kitti_utils", "point_cloud", "utils"},
+    ),
+    "fused_cloud": Room(
+        5, "a video's frames as one cloud, by the pose network's motions",
+        only={"cloud_files", "inference", "point_cloud", "pose_inference", "utils"},
+    ),
+    "cloud_files": Room(
+        4, "points as PLY and as a picture", only={"point_cloud", "utils"}
+    ),
+    "video": Room(4, "frames of videos, animations, steady colours", only={"pictures", "utils"}),
+    "model_export": Room(
+        4, "a network traced, written, compared with itself", never=never("trainer", "losses")
+    ),
     # What a number means.
     "losses": Room(
         3, "loss terms, auto-mask, weighted sum", never=never("networks", "datasets", "options")
@@ -84,10 +123,15 @@ HOUSE = {
         3, "protocols, masks, scaling, metrics, tables",
         never=never("networks", "datasets", "losses", "options"),
     ),
+    "point_cloud": Room(
+        3, "depth to points: camera, depth edges, fusing", only={"datasets", "layers", "utils"}
+    ),
+    "run_pictures": Room(4, "what a run shows of a batch", only={"inference"}),
     "inference": Room(
         3, "a depth network: load, resize, predict, colour",
         never=never("losses", "evaluation", "options"),
     ),
+    "pictures": Room(3, "pictures of any kind: found, read upright", only={"datasets", "utils"}),
     # The parts.
     "view_synthesis": Room(
         2, "depth, motion, camera to a warped view; the camera of a crop",
@@ -97,8 +141,16 @@ HOUSE = {
     "datasets": Room(
         2, "files to samples, lists, order of samples", never=never("networks", "options")
     ),
+    "onnx_network": Room(2, "ONNX files of ours, run", only={"utils"}),
     "checkpoint": Room(2, "whole files, strict loading", never=never("networks", "options")),
     # Small pieces.
+    "runtime": Room(2, "how fast against how exact: backends, loader, AMP, compile",
+                    only={"stopping", "utils"}),
+    "stopping": Room(1, "SIGTERM and SIGINT, followed by all processes at one step",
+                     only={"distributed", "utils"}),
+    "health": Room(1, "whether a run's numbers still are numbers", only=set()),
+    "background": Room(1, "files written while the run goes on", only={"utils"}),
+    "course": Room(1, "what must not change within a run", only={"utils"}),
     "layers": Room(1, "differentiable pieces: SSIM, cameras, motions", only=set()),
     "augmentations": Room(1, "augmentations: drawn, applied, undone", only=set()),
     "optimisation": Room(1, "optimisers and schedules", only=set()),
@@ -110,6 +162,7 @@ HOUSE = {
     ),
     "saved_disps": Room(1, "predicted disparities on disk", only={"utils"}),
     "ground_truth": Room(1, "archives of depth maps, read safely", only={"utils"}),
+    "event_files": Room(1, "TensorBoard's files, read back", only=set(), never=never("torch")),
     "run_log": Room(1, "the folder of a run: log, curves, table, code", only={"utils"}),
     "rendering": Room(1, "scenes to pictures, depth and scans, in NumPy", only=set(),
                       never=never("torch")),

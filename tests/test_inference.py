@@ -1,8 +1,6 @@
-"""Predicting with a depth network: modes, mirroring, settings, and finding pictures."""
+"""Predicting with a depth network: modes, mirroring, settings, colours."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from checkpoint import save_checkpoint
-from inference import DepthPredictor, blend_mirrored, colourise, find_images, resize_disp
+from inference import DepthPredictor, blend_mirrored, colourise, resize_disp
 from networks import build_depth_network
 from utils import UserError
 
@@ -178,21 +176,8 @@ def test_resize_keeps_a_plane():
     torch.testing.assert_close(resize_disp(disp, (7, 9)), torch.full((1, 1, 7, 9), 0.25))
 
 
-def test_find_images_in_natural_order(tmp_path):
-    for name in ("f10.png", "f2.png", "f2_disp.png", "f1.PNG", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    images, others = find_images(tmp_path, "png")
-    assert [path.name for path in images] == ["f2.png", "f10.png"]
-    assert {path.name for path in others} == {"f2_disp.png", "f1.PNG", "notes.txt"}
-    assert find_images(tmp_path, ".png")[0] == images
-
-
-def test_a_folder_without_images_says_what_it_holds(tmp_path):
-    with pytest.raises(UserError, match=r"no \.png image in .*, which holds no file at all"):
-        find_images(tmp_path, "png")
-    Path(tmp_path / "a.jpg").touch()
-    with pytest.raises(UserError, match=r"which holds \.jpg: see --ext"):
-        find_images(tmp_path, "png")
-    with pytest.raises(UserError, match="cannot list the folder"):
-        find_images(tmp_path / "missing", "png")
+def test_colours_between_given_limits_in_a_given_map():
+    picture = colourise(np.array([[0.0, 1.0, 2.0, 9.0]]), "gray", (1.0, 3.0))
+    assert picture[0, :, 1].tolist() == [0, 0, 128, 255]
+    with pytest.raises(UserError, match="--cmap magna is no colour map"):
+        colourise(np.ones((2, 2)), "magna")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,9 @@ def test_a_folder_into_another_folder(checkpoint, tmp_path, capsys):
 
 def test_a_second_run_does_not_predict_the_first_ones_results(checkpoint, tmp_path, capsys):
     save_picture(tmp_path / "a.jpeg", 0)
-    for _ in range(2):
+    for again in ([], ["--overwrite"]):
+        run(checkpoint, tmp_path, "--ext", "jpeg", *again)
+    with pytest.raises(UserError, match=r"a_disp\.jpeg is there already: --overwrite"):
         run(checkpoint, tmp_path, "--ext", "jpeg")
     assert {file.name for file in tmp_path.iterdir()} == {"a.jpeg", "a_disp.jpeg"}
     assert "1 are predictions" in capsys.readouterr().out
@@ -95,6 +99,106 @@ def test_bad_input_is_named(checkpoint, tmp_path):
         run(checkpoint, broken)
     with pytest.raises(UserError, match="is a file: name the folder"):
         run(checkpoint, tmp_path / "whole.png", "--output", broken)
+    with pytest.raises(UserError, match="--cmap magna is no colour map"):
+        run(checkpoint, tmp_path / "whole.png", "--cmap", "magna")
     with pytest.raises(UserError, match=r"no_model\.pth"):
         run(tmp_path / "no_model.pth", tmp_path / "whole.png")
     assert {file.name for file in tmp_path.iterdir()} == {"broken.png", "whole.png"}
+
+
+def standardised(path):
+    """A saved disparity less its mean, over its deviation: an untrained network's is small."""
+    disp = np.load(path)
+    assert (disp.shape, disp.dtype) == ((1, 1, HEIGHT, WIDTH), np.float32)
+    return (disp - disp.mean(dtype=float)) / disp.std(dtype=float)
+
+
+def test_pictures_of_many_kinds_in_batches(checkpoint, tmp_path):
+    """Stored turned or with 16 bits, a picture's disparity is that of the upright, plain one."""
+    plain = Image.open(save_picture(tmp_path / "in" / "1.png", 5))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # stored a quarter turn clockwise from upright: shown counterclockwise
+    plain.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "in" / "2.png", exif=exif)
+    grey = plain.convert("L")
+    grey.save(tmp_path / "in" / "3.png")
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "in" / "10.png")
+    run(checkpoint, str(tmp_path / "in/*"), "--output", tmp_path / "out", "--save_npy",
+        "--batch_size", 3)  # fmt: skip
+    disps = {n: standardised(tmp_path / f"out/{n}_disp.npy") for n in (1, 2, 3, 10)}
+    assert np.abs(disps[2] - disps[1]).mean() < 0.05
+    assert np.abs(disps[10] - disps[3]).mean() < 0.05
+    assert np.abs(disps[3] - disps[1]).mean() > 0.2
+    assert Image.open(tmp_path / "out/2_disp.jpeg").size == (90, 48)
+
+
+def test_post_processing_blends_with_the_mirror_image(checkpoint, tmp_path):
+    save_picture(tmp_path / "a.png", 0)
+    Image.open(tmp_path / "a.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+        tmp_path / "b.png"
+    )
+    run(checkpoint, tmp_path, "--save_npy", "--post_process")
+    a, b = (standardised(tmp_path / f"{name}_disp.npy") for name in "ab")
+    assert np.abs(a - b[..., ::-1]).mean() < 0.05
+    run(checkpoint, tmp_path, "--save_npy", "--overwrite")
+    a, b = (standardised(tmp_path / f"{name}_disp.npy") for name in "ab")
+    assert np.abs(a - b[..., ::-1]).mean() > 0.2
+
+
+def test_colours_of_another_map(checkpoint, tmp_path):
+    run(checkpoint, save_picture(tmp_path / "a.png", 1), "--cmap", "gray")
+    pixels = np.asarray(Image.open(tmp_path / "a_disp.jpeg")).astype(int)
+    assert np.ptp(pixels, axis=-1).max() <= 2
+
+
+def test_depth_in_metres_by_a_factor_and_by_true_depth(checkpoint, tmp_path):
+    for seed, name in enumerate("ab"):
+        save_picture(tmp_path / f"{name}.png", seed)
+    run(checkpoint, tmp_path, "--save_depth")
+    unscaled = {name: np.load(tmp_path / f"{name}_depth_unscaled.npy") for name in "ab"}
+    assert unscaled["a"].shape == (48, 90)
+    run(checkpoint, tmp_path, "--save_depth", "--scale", 2.5, "--output", tmp_path / "by_factor")
+    (tmp_path / "truth").mkdir()
+    for name, factor in zip("ab", (3, 4), strict=True):
+        np.save(tmp_path / "truth" / f"{name}.npy", unscaled[name] * factor)
+    run(checkpoint, tmp_path, "--save_depth", "--scale_from_gt", tmp_path / "truth",
+        "--output", tmp_path / "by_truth", "--batch_size", 2)  # fmt: skip
+    for name, factor in zip("ab", (3, 4), strict=True):
+        by_factor = np.load(tmp_path / "by_factor" / f"{name}_depth_m.npy")
+        np.testing.assert_allclose(by_factor, unscaled[name] * 2.5, rtol=1e-5)
+        by_truth = np.load(tmp_path / "by_truth" / f"{name}_depth_m.npy")
+        np.testing.assert_allclose(by_truth, unscaled[name] * factor, rtol=1e-4)
+        about = json.loads((tmp_path / "by_truth" / f"{name}_depth_m.json").read_text())
+        assert about["scale"] == pytest.approx(factor, rel=1e-4)
+        assert about["network_size"] == {"height": HEIGHT, "width": WIDTH}
+        assert about["checkpoint"] == str(checkpoint)
+    # The scaled disparity is in the network's unit, whatever the scale.
+    run(checkpoint, tmp_path / "a.png", "--save_depth", "--scale", 2.5, "--save_npy", "--overwrite",
+        "--output", tmp_path / "by_factor")  # fmt: skip
+    disp = np.load(tmp_path / "by_factor/a_disp.npy")
+    assert np.median(1 / disp) == pytest.approx(np.median(unscaled["a"]), rel=0.1)
+
+
+def test_a_broken_picture_is_skipped_or_stops(checkpoint, tmp_path, capsys):
+    paths = [save_picture(tmp_path / f"{i}.png", i) for i in range(3)]
+    paths[1].write_bytes(paths[1].read_bytes()[:100])
+    with pytest.raises(UserError, match=r"1\.png"):
+        run(checkpoint, tmp_path, "--strict", "--output", tmp_path / "strict")
+    run(checkpoint, tmp_path, "--batch_size", 2)
+    captured = capsys.readouterr()
+    assert f"skipped: cannot read the image {paths[1]}" in captured.err
+    assert "2 coloured disparities (1 could not be read)" in captured.out
+    assert not (tmp_path / "1_disp.jpeg").exists()
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 images of"):
+        run(checkpoint, tmp_path, "--overwrite")
+
+
+def test_nothing_is_done_for_results_that_cannot_be_written(checkpoint, tmp_path, monkeypatch):
+    path = save_picture(tmp_path / "a.png", 0)
+    monkeypatch.setattr(
+        DepthPredictor, "from_checkpoint", lambda *_: pytest.fail("the network was loaded")
+    )
+    with pytest.raises(UserError, match=r"cannot write the folder .*a\.png/deep"):
+        run(checkpoint, path, "--output", path / "deep")

@@ -1,0 +1,44 @@
+"""A run as one HTML page, with its curves and pictures as PNG files; and runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from options import train_options
+from tool_options import report_options
+from utils import atomic_path, check_writable, run_script
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the run, draw it, write report.html last."""
+    opt = report_options(argv)
+    from report_curves import plots_of, save_plot
+    from report_page import page
+    from run_comparison import compare
+    from run_reader import read_run
+
+    run = read_run(opt.exp)
+    folders = {Path(folder).resolve(): folder for folder in (opt.exp, *opt.compare)}
+    others = [read_run(folder, drawn=False) for folder in list(folders.values())[1:]]
+    defaults = vars(train_options(["--data_path", "none"]))
+    del defaults["data_path"]  # which has no default
+    output = Path(opt.output or Path(opt.exp) / "report")
+    check_writable(output)
+    plots = [(plot, output / plot.file_name) for plot in plots_of(run)]
+    for plot, path in plots:
+        save_plot(plot, path)
+    for tag, picture in run.pictures.items():
+        with atomic_path(output / f"{tag.replace('/', '_')}.png") as partial:
+            partial.write_bytes(picture.png)
+    groups = compare([run, *others], defaults) if opt.compare else []
+    html = output / "report.html"
+    with atomic_path(html) as partial:
+        partial.write_text(page(run, plots, groups, defaults), encoding="utf-8")
+    for sentence in run.missing:
+        print(f"missing: {sentence}")
+    print(f"report: {html} ({len(plots)} curves and {len(run.pictures)} pictures, also beside it)")
+
+
+if __name__ == "__main__":
+    run_script(main)
