@@ -26,6 +26,10 @@ MONODEPTH2_FILES = ("encoder.pth", "depth.pth")
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 
 
+class UnusableCheckpoint(UserError):
+    """A file that is missing or damaged, and will be: not one that cannot be read just now."""
+
+
 def snapshot(state: object) -> object:
     """A copy on the CPU of nested dicts and lists of tensors and plain values."""
     if isinstance(state, Tensor):
@@ -87,7 +91,7 @@ def load_newest(path: str | Path) -> tuple[dict, str | None]:
     path = Path(path)
     try:
         return load_checkpoint(path), None
-    except UserError as error:
+    except UnusableCheckpoint as error:
         previous = previous_path(path)
         if not os.path.isfile(previous):
             raise
@@ -96,7 +100,7 @@ def load_newest(path: str | Path) -> tuple[dict, str | None]:
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what killed processes left of files that `atomic_path` was writing in `folder`."""
-    for path in folder.glob(".*.partial.pth"):
+    for path in folder.glob(".*.partial.*"):
         path.unlink(missing_ok=True)
 
 
@@ -113,7 +117,7 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """
     path = Path(path)
     _check_readable(path)
-    damaged = UserError(
+    damaged = UnusableCheckpoint(
         f"the checkpoint {path} is damaged or truncated, or no file of torch.save: copy or "
         "download it again"
     )
@@ -184,7 +188,7 @@ def _check_readable(path: Path) -> None:
     try:
         path.open("rb").close()
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}") from error
+        raise UnusableCheckpoint(f"there is no checkpoint {path}") from error
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {reason(error)}") from error
 

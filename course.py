@@ -24,6 +24,11 @@ COURSE = (
 )  # fmt: skip
 
 
+def digest(lines: Sequence[str]) -> str:
+    """A short text that tells a list from another."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
 def course_of(
     opt: Namespace, lines: Sequence[str], processes: int, steps_per_epoch: int
 ) -> dict[str, object]:
@@ -31,7 +36,7 @@ def course_of(
     course = {name: vars(opt)[name] for name in COURSE}
     if opt.lr_sche_type == "cos" or opt.warm_up:  # their rates follow from the last step
         course["num_epochs"] = opt.num_epochs
-    course["training list (digest)"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    course["training list (digest)"] = digest(lines)
     return course | {"number of processes": processes, "steps an epoch": steps_per_epoch}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,6 +24,7 @@ class World:
     local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     restarts: int = 0  # how often torchrun has started these processes anew (--max-restarts)
+    launch: str = ""  # tells the torchrun that started them from another
 
     @property
     def is_main(self) -> bool:
@@ -45,11 +47,32 @@ def init_world(
     device = pick_device(no_cuda, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if launch:  # often "none": the process of the agent, which outlives restarts, tells two apart
+        launch += f" {os.getppid()}"
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=size)
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-    return World(rank, size, local_rank, device, restarts)
+        store = _store_of_this_life(rank, size, restarts)
+        dist.init_process_group(backend, rank=rank, world_size=size, store=store)
+        told = [(restarts, launch)] * size
+        dist.all_gather_object(told, (restarts, launch))
+        restarts = max(count for count, _ in told)  # an agent counts its own machine's deaths alone
+        launch = ", ".join(sorted({agent for _, agent in told}))
+    return World(rank, size, local_rank, device, restarts, launch)
+
+
+def _store_of_this_life(rank: int, size: int, restarts: int) -> dist.Store | None:
+    """Where processes that torchrun has started anew meet, apart from what the dead have left in
+    the same store; None for the usual place.
+
+    Several agents count differently: there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives torchrun a
+    new store at each restart.
+    """
+    if not restarts or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return None
+    store, _, _ = next(dist.rendezvous("env://", rank, size))
+    return dist.PrefixStore(f"life {restarts}", store)
 
 
 def leave_world(world: World) -> None:
@@ -83,11 +106,22 @@ def run_on_main(world: World, action: Callable[[], T]) -> T | None:
 def gather_outcomes(world: World, outcome: T | Exception) -> list[T]:
     """Every process's outcome, in the order of ranks; or the first exception among them, raised
     on every process, so that none waits for one that failed."""
+    if world.size > 1 and isinstance(outcome, Exception):
+        outcome = _portable(outcome)
     outcomes = gather_objects(world, outcome)
     for each in outcomes:
         if isinstance(each, Exception):
             raise each
     return outcomes
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text where other processes could not read it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class does when it is pickled
+        return RuntimeError(repr(error))
+    return error
 
 
 def gather_objects(world: World, value: T) -> list[T]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from distributed import World, gather_outcomes
 from stopping import outlive_signals
-from utils import Interrupted, UserError
+from utils import UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
 AHEAD = 8  # predictions that may wait to be scored
@@ -349,7 +349,7 @@ def score(
     )
     try:
         scores: list[ImageScore] | Exception = list(progress)
-    except (UserError, Interrupted) as error:  # carried through the gather: others wait there
+    except Exception as error:  # carried through the gather: others wait there
         scores = error
     shards = gather_outcomes(world, scores)
     ordered = [shards[index % world.size][index // world.size] for index in range(count)]

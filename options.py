@@ -180,7 +180,9 @@ def _add_optimiser(parser: Parser) -> None:
     group.add_argument(
         "--optimizer", choices=("adamw", "adam", "sgd"), default="adamw", help="update rule"
     )
-    group.add_argument("--learning_rate", type=POSITIVE, default=1e-4, help="of each process")
+    group.add_argument(
+        "--learning_rate", type=POSITIVE, default=1e-4, help="whatever the number of processes"
+    )
     group.add_argument("--weight_decay", type=WEIGHT, default=0.01, help="of all three rules")
     group.add_argument("--beta1", type=BETA, default=0.9, help="of adamw and adam")
     group.add_argument("--beta2", type=BETA, default=0.999, help="of adamw and adam")
@@ -243,7 +245,7 @@ def _add_speed(parser: Parser) -> None:
         "--channels_last", action="store_true", help="keep channels innermost in memory"
     )
     group.add_argument(
-        "--no_tf32", action="store_true", help="full float32 on GPUs that would use TF32"
+        "--no_tf32", action="store_true", help="full float32 in convolutions on GPUs that have TF32"
     )
     group.add_argument(
         "--deterministic",

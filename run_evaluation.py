@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from assembly import build_validation_set
+from course import digest
 from distributed import World
 from evaluation import evaluate
 from evaluation_sets import cautions, find_benchmarks, fixed_scale
@@ -35,6 +36,13 @@ class RunEvaluation:
         )
         self.sequences = find_training_sequences(opt)
         self.validation = build_validation_set(opt) if opt.val_split else None
+
+    @property
+    def validation_digest(self) -> str | None:
+        """Tells the validation list from another, None where there is none."""
+        if self.validation is None:
+            return None
+        return digest(self.validation.lines)
 
     def is_due(self, epoch: int) -> bool:
         """Whether anything is scored after this epoch."""

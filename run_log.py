@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -9,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class Clock:
     def _lap(self) -> float:
         last, self._last = self._last, time.perf_counter()
         return self._last - last
+
+    def skip(self) -> None:
+        """What was done since the last call counts as neither."""
+        self._lap()
 
     def data_is_here(self) -> None:
         """A batch has arrived."""
@@ -88,7 +93,7 @@ class RunLog:
                 folder.mkdir(parents=True, exist_ok=True)
                 self.logger = setup_logging(folder / "logger.log")
                 events = str(folder / "tensorboard" / "train")
-                self.writer = SummaryWriter(events, purge_step=step or None)
+                self.writer = SummaryWriter(events, purge_step=step + 1 if step else None)
             except OSError as error:
                 message = f"cannot write the run's folder {folder}: {reason(error)}"
                 raise UserError(message) from error
@@ -98,7 +103,10 @@ class RunLog:
     def close(self) -> None:
         """Flush what TensorBoard has not written yet."""
         if self.is_main:
-            self.writer.close()
+            try:
+                self.writer.close()
+            except OSError as error:  # the run is over: what ended it must be seen
+                self.logger.warning("cannot write %s: %s", self.folder, reason(error))
 
     def record(self, options: Mapping[str, object]) -> None:
         """Write the resolved options, the version of the code, and what it runs on."""
@@ -114,8 +122,8 @@ class RunLog:
 
     def progress(
         self, at: Progress, clock: Clock, means: Mapping[str, float], learning_rate: float
-    ) -> None:
-        """A line in the log, and points on the curves. means: of every loss term."""
+    ) -> dict[str, float]:
+        """A line in the log; returns the points on the curves. means: of every loss term."""
         terms = ", ".join(f"{name} {value:.5f}" for name, value in means.items())
         left = format_duration((at.steps - at.step) * clock.batch_time)
         self.logger.info(
@@ -123,22 +131,34 @@ class RunLog:
             f"batch {clock.batch_time:.3f} s, waiting {clock.waiting:.0%} | {terms} | "
             f"lr {learning_rate:.2e} | {left} left"
         )
-        self.scalars({f"loss/{name}": value for name, value in means.items()}, at.step)
-        speed = at.samples / clock.batch_time
-        values = {"lr": learning_rate, "samples_per_second": speed}
-        self.scalars(values | {"waiting_for_data": clock.waiting}, at.step)
+        return {f"loss/{name}": value for name, value in means.items()} | {
+            "lr": learning_rate,
+            "samples_per_second": at.samples / clock.batch_time,
+            "waiting_for_data": clock.waiting,
+        }
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Makes a full disk a UserError."""
+        try:
+            yield
+        except OSError as error:
+            folder = self.folder / "tensorboard"
+            raise UserError(f"cannot write {folder}: {reason(error)}") from error
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Points on the curves of the same names."""
         if self.is_main:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            with self._drawing():
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
 
     def images(self, pictures: Mapping[str, Tensor], step: int) -> None:
         """Pictures (3 or 1, H, W) in [0, 1]."""
         if self.is_main:
-            for name, picture in pictures.items():
-                self.writer.add_image(name, picture, step)
+            with self._drawing():
+                for name, picture in pictures.items():
+                    self.writer.add_image(name, picture, step)
 
     def histogram(self, name: str, values: Tensor, step: int) -> None:
         """How the values, of any shape, kind and device, are spread; those that are no numbers are

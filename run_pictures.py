@@ -13,7 +13,8 @@ SHOWN = 4  # samples of a batch
 
 
 def detached_sample(batch: Mapping, pictures: Mapping[str, Tensor]) -> tuple[dict, dict]:
-    """Copies, on the CPU, of what `sample_pictures` needs of a batch and of its predictions."""
+    """What `sample_pictures` needs of a batch and of its predictions, on the CPU, to be kept while
+    training goes on."""
     colours = {key: value[:SHOWN].cpu() for key, value in batch.items() if key[0] == "color"}
     return colours, {name: value[:SHOWN].to("cpu", copy=True) for name, value in pictures.items()}
 

@@ -28,8 +28,8 @@ class Runtime:
     """Settings of the backends and of the loader; the defaults are the fast ones.
 
     benchmark: let cuDNN time its algorithms, once a size. tf32: 10 bits of mantissa in float32
-    convolutions and products on the GPUs that have it. The rest is in `loader` and `Trainer`:
-    copies to the device do not block, and come from pinned memory.
+    convolutions on the GPUs that have it; never in products, of which geometry is made. The rest
+    is in `loader` and `Trainer`: copies to the device do not block, and come from pinned memory.
     """
 
     device: torch.device
@@ -49,7 +49,7 @@ class Runtime:
         """Set torch's switches for this process."""
         torch.backends.cudnn.benchmark = not self.deterministic
         torch.backends.cudnn.allow_tf32 = self.tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        torch.backends.cuda.matmul.allow_tf32 = False  # geometry would be off by half a pixel
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
@@ -76,6 +76,11 @@ class Runtime:
     def scaler(self) -> torch.amp.GradScaler:
         """Keeps small gradients of fp16 above 0; does nothing in the other types."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
+
+    @property
+    def patience(self) -> int:
+        """Steps in a row whose gradients may overflow: the scaler's way down from a large scale."""
+        return 20 if self.amp == "fp16" else 0
 
     def describe(self) -> str:
         """The settings in words, for the log."""

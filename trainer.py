@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -44,11 +46,14 @@ from run_log import Clock, Progress, RunLog
 from run_pictures import detached_sample, sample_pictures
 from runtime import Runtime, compile_networks
 from stopping import StopRequest
-from utils import Interrupted, UserError, check_writable, reason
+from utils import Interrupted, UserError, check_writable, read_lines, reason, write_text
 from validation import CHOSEN_BY
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+
+LAUNCH_FILE = ".launch"  # in a run's folder: who started it, for `Trainer._is_restarted`
 
 
 class Trainer:
@@ -83,9 +88,10 @@ class Trainer:
         elif opt.pretrained_path:
             start_from(self.networks.parts(), Path(opt.pretrained_path), opt.models_to_load)
         self.model = wrap(self.networks, world)
-        self.health = Health(world.device)
+        self.health = Health(world.device, self.runtime.patience)
         self.background = Background()
         self.stop = StopRequest(world)
+        self._compare_places()
         self._open_log()
 
     # ---- assembly ----------------------------------------------------------------------------
@@ -96,7 +102,7 @@ class Trainer:
         self.newest_is_whole = True  # else it is not kept as the previous one
         if not any(map(os.path.isfile, (newest, previous_path(newest)))):
             return None
-        if not (self.opt.resume or self.world.restarts):
+        if not (self.opt.resume or self._is_restarted()):
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, or give "
                 "another --exp_name"
@@ -106,6 +112,13 @@ class Trainer:
             self.warnings.append(warning)
             self.newest_is_whole = False
         return state
+
+    def _is_restarted(self) -> bool:
+        """Whether torchrun started this very run, and has started its processes anew since."""
+        launch = self.folder / LAUNCH_FILE
+        return bool(self.world.restarts) and (
+            os.path.isfile(launch) and read_lines(launch) == [self.world.launch]
+        )
 
     def _build_data(self) -> None:
         opt, world = self.opt, self.world
@@ -143,14 +156,24 @@ class Trainer:
         )
         self.scaler = self.runtime.scaler()
 
+    def _compare_places(self) -> None:
+        """Raise UserError, on all ranks, if they have taken up different checkpoints."""
+        places = gather_objects(self.world, (self.epoch, self.batch, self.step))
+        if len(set(places)) > 1:
+            raise UserError(
+                f"the processes see different checkpoints of {self.folder} (epoch, batch, step: "
+                f"{', '.join(map(str, places))}): all machines must share --log_dir"
+            )
+
     def _open_log(self) -> None:
         """The run's folder, without what killed processes left half-written there."""
         log = run_on_main(self.world, lambda: RunLog(self.folder, True, self.step))
         self.log = log or RunLog(self.folder, False)
         run_on_main(self.world, lambda: self.log.record(vars(self.opt)))
+        run_on_main(self.world, lambda: write_text(self.folder / LAUNCH_FILE, self.world.launch))
         for warning in self.warnings if self.world.is_main else []:
             self.log.logger.warning("warning: %s", warning)
-        for folder in (self.folder, self.folder / "models"):
+        for folder in (self.folder, self.folder / "models", self.folder / "code"):
             run_on_main(self.world, partial(remove_partial_files, folder))
 
     # ---- the run -----------------------------------------------------------------------------
@@ -163,14 +186,8 @@ class Trainer:
         log = self.log.logger
         self._tell_plan()
         try:
-            with self.background, self.stop:
-                while self.epoch < self.opt.num_epochs:
-                    self._train_epoch()
-                    self._end_epoch()
-                run_on_main(self.world, self.background.finish)
-        except Interrupted as stop:
-            log.info("%s: %s is saved, --resume goes on from it", stop, self.checkpoint_path)
-            raise
+            with self.stop, self.background:
+                self._run_epochs()
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -181,6 +198,18 @@ class Trainer:
         finally:
             self.log.close()
         log.info("done: the run is in %s", self.folder)
+
+    def _run_epochs(self) -> None:
+        try:
+            while self.epoch < self.opt.num_epochs:
+                self._train_epoch()
+                self._end_epoch()
+        except Interrupted as stop:  # on all ranks
+            run_on_main(self.world, self.background.finish)
+            saved = self.checkpoint_path
+            self.log.logger.info("%s: %s is saved, --resume goes on from it", stop, saved)
+            raise
+        run_on_main(self.world, self.background.finish)
 
     def _tell_plan(self) -> None:
         opt, log = self.opt, self.log.logger
@@ -233,29 +262,45 @@ class Trainer:
                 number = self.stop.agreed()
                 if number or (self.batch % opt.save_frequency == 0 and not last):
                     self._save_checkpoint()
+                    clock.skip()
                 if number:
                     raise Interrupted(number)
 
     def train_step(self, batches: Sequence[Mapping]) -> dict[str, Tensor]:
-        """One optimiser step on some collated batches; returns the last one's pictures. Waits for
-        no device, but with --amp fp16."""
+        """One optimiser step on some collated batches; returns the last one's pictures.
+
+        Nothing here waits for a GPU, but for --amp fp16 (the scaler does) and, on several, torch's
+        SyncBatchNorm.
+        """
         torch.manual_seed(self._step_seed())
         self.optimizer.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
+        samples: list[int] = []
         for i, batch in enumerate(batches, 1):
+            samples += batch["index"].tolist()
             batch = {
                 key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()
             }
             waits = self.world.size > 1 and i < len(batches)  # gradients meet after the last
             with self.model.no_sync() if waits else contextlib.nullcontext():
                 found, pictures = self.model(batch)
+                if self.world.device.type == "cpu":
+                    self._look_before(found, samples)
                 self.scaler.scale(found["loss"] / len(batches)).backward()
             for name, value in found.items():
                 terms[name] = terms.get(name, 0) + value.detach() / len(batches)
-        self._update(terms, [batch["index"] for batch in batches])
+        self._update(terms, samples)
         return pictures
 
-    def _update(self, terms: Mapping[str, Tensor], samples: Sequence[Tensor]) -> None:
+    def _look_before(self, terms: Mapping[str, Tensor], samples: Sequence[int]) -> None:
+        """Stop at a loss that is no number: on the CPU, what goes back from it would crash
+        grid_sample. Waiting costs nothing there."""
+        loss = mean_over_ranks(self.world, {"loss": terms["loss"]})["loss"]
+        if not math.isfinite(loss):
+            self.health.note(self.step + 1, terms, torch.zeros(()), samples)
+            self._check()
+
+    def _update(self, terms: Mapping[str, Tensor], samples: Sequence[int]) -> None:
         """Move the weights by the gradients at hand, and count the step."""
         self.scaler.unscale_(self.optimizer)
         self.norm = clip_gradients(self.networks.parameters(), self.opt.clip_grad)
@@ -267,9 +312,7 @@ class Trainer:
         self.step += 1
         self.batch += 1
         self.summed += 1
-        # The scaler of fp16 skips steps whose gradients overflow, as they do now and then.
-        norm = torch.zeros_like(self.norm) if self.scaler.is_enabled() else self.norm
-        self.health.note(self.step, terms, norm, samples)
+        self.health.note(self.step, terms, self.norm, samples)
 
     @property
     def rate(self) -> float:
@@ -279,8 +322,8 @@ class Trainer:
 
     def _step_seed(self) -> int:
         """A seed of this step's own noise, another on every rank."""
-        own = (self.opt.seed * self.world.size + self.world.rank) * 2**32 + self.step
-        return own % 2**63
+        own = np.random.SeedSequence([self.opt.seed, self.world.rank, self.step])
+        return int(own.generate_state(1)[0])
 
     def _end_epoch(self) -> None:
         """Score the epoch, write its row, save its networks, and go to the next."""
@@ -298,7 +341,7 @@ class Trainer:
             )
         row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
         run_on_main(self.world, lambda: self.log.metrics(row))
-        self.log.scalars({f"eval/{name}": value for name, value in scores.items()}, self.step)
+        self._draw_curves({f"eval/{name}": value for name, value in scores.items()})
         self._save_epoch(scores.get(CHOSEN_BY))
         self.sums, self.summed = {}, 0
         self.epoch, self.batch = self.epoch + 1, 0
@@ -331,9 +374,15 @@ class Trainer:
             self.opt.num_epochs * self.steps_per_epoch,
             self.samples_per_step,
         )
-        self.log.progress(progress, clock, means, self.rate)
-        self.log.scalars({"gradient_norm": self.norm.item()}, self.step)
+        self._draw_curves(
+            self.log.progress(progress, clock, means, self.rate)
+            | {"gradient_norm": self.norm.item()}
+        )
         self.background.submit(partial(self._draw, *detached_sample(batch, pictures), self.step))
+
+    def _draw_curves(self, values: Mapping[str, float]) -> None:
+        """Points in TensorBoard, which one thread alone writes to."""
+        self.background.submit(partial(self.log.scalars, values, self.step))
 
     def _draw(self, colours: Mapping, pictures: Mapping[str, Tensor], step: int) -> None:
         self.log.images(sample_pictures(colours, pictures, self.frame_ids), step)
@@ -347,12 +396,9 @@ class Trainer:
         wrong = diagnosis(found, self.dataset.lines)
         if wrong is None:
             return
-        means = self._means() if self.summed else {}
-        terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
         raise UserError(
-            f"{wrong}; epoch {self.epoch}, means of its {self.summed} steps: {terms or 'none'}; "
-            "nothing of it was saved: lower --learning_rate, set --clip_grad, or check the data "
-            "and its intrinsics"
+            f"{wrong}; nothing of it was saved: lower --learning_rate, set --clip_grad, or check "
+            "the data and its intrinsics"
         )
 
     def _failed_write(self) -> Exception | None:
@@ -411,6 +457,7 @@ class Trainer:
             "sums": sums,
             "summed": self.summed,
             "best": self.best,
+            "best_of": self.evaluation.validation_digest,
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -444,7 +491,9 @@ class Trainer:
                             "--pretrained_path, under another --exp_name") from error
 
     def _restore_exactly(self, state: dict) -> None:
-        self.summed, self.best = state["summed"], state["best"]
+        self.summed = state["summed"]
+        if state["best_of"] == self.evaluation.validation_digest:  # else it is of another list
+            self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["lr_scheduler"])
         self.scaler.load_state_dict(state["scaler"])
@@ -453,9 +502,12 @@ class Trainer:
 
     def _go_on_with_published(self, path: Path) -> None:
         """The published code's files: their networks and counters, and the rate of their step."""
-        if self.batch > self.steps_per_epoch:
-            raise ValueError(f"{self.batch} steps of an epoch are done, which now has "
+        if not (self.epoch >= 0 and 0 <= self.batch <= self.steps_per_epoch):
+            raise ValueError(f"step {self.batch} of epoch {self.epoch}, where an epoch now has "
                              f"{self.steps_per_epoch}")
+        if self.batch == self.steps_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+        self.step = self.epoch * self.steps_per_epoch + self.batch
         move_schedule(self.scheduler, self.step)
         self.warnings.append(
             f"{path} is of the published code: its networks and counters are taken up, the "

@@ -99,6 +99,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """A line of text as a file, whole or not at all. Raises UserError if it cannot be written."""
+    with atomic_path(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
 def check_writable(folder: str | Path) -> None:
     """Raise UserError if a folder, which may not exist yet, could not be made and written to.
 

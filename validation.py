@@ -15,7 +15,6 @@ from distributed import World, gather_outcomes
 from evaluation import share
 from stopping import outlive_signals
 from training_step import TrainingStep, prepare
-from utils import Interrupted, UserError
 
 CHOSEN_BY = "val/photometric"  # lower is better
 
@@ -51,7 +50,7 @@ def validate(
             check()
             batch = {name: value.to(world.device) for name, value in batch.items()}
             sums.update(_batch_sums(step, batch))
-    except (UserError, Interrupted) as error:  # carried through the gather: others wait there
+    except Exception as error:  # carried through the gather: others wait there
         sums = error
     finally:
         step.train(was_training)

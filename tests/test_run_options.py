@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.tiny_kitti import (
     write_list,
 )
 from trainer import Trainer
+from utils import UserError
 
 QUICK = ("--num_epochs", 1, "--no_eval")
 
@@ -102,6 +105,15 @@ def test_validation_chooses_the_best_epoch_without_test_truth(root):
     assert load(folder / "ckpt.pth")["best"] == pytest.approx(min(values))
 
 
+def test_another_validation_list_begins_its_own_best(root, tmp_path):
+    flags = ("--val_split", root / "split")
+    folder = run_train(root, "lists", *QUICK, *flags)
+    best = load(folder / "ckpt.pth")["best"]
+    assert make_trainer(root, "lists", "--resume", *flags).best == best
+    write_list(tmp_path / "val_files.txt", [3])
+    assert make_trainer(root, "lists", "--resume", "--val_split", tmp_path).best is None
+
+
 def test_validation_is_the_loss_of_the_list_without_noise_and_augmentation(root):
     from training_step import prepare
     from validation import validate
@@ -127,6 +139,30 @@ def test_only_so_many_epochs_are_kept(root):
     folder = run_train(root, "keep", "--keep", 2, "--num_epochs", 4, "--no_eval")
     names = sorted(path.name for path in (folder / "models").iterdir())
     assert names == ["model2.pth", "model3.pth"]
+
+
+# ---- restarts -----------------------------------------------------------------------------------
+
+
+def test_a_restart_goes_on_with_its_own_run_alone(root):
+    """As torchrun restarts it; another launch's run asks for --resume, restarted or not."""
+    options = train_options(arguments(root, "own", *QUICK))
+    first = World(launch="a 1")
+    Trainer(options, first).run()
+    for world in (first, World(restarts=1, launch="b 1")):
+        with pytest.raises(UserError, match="already holds a run"):
+            Trainer(options, world)
+    trainer = Trainer(options, World(restarts=1, launch="a 1"))
+    trainer.log.close()
+    assert trainer.epoch == 1
+
+
+def test_processes_that_see_different_checkpoints_stop(root, monkeypatch):
+    import trainer
+
+    monkeypatch.setattr(trainer, "gather_objects", lambda _, value: [value, (3, 0, 9)])
+    with pytest.raises(UserError, match="must share --log_dir"):
+        make_trainer(root, "places")
 
 
 # ---- files that are damaged or foreign ----------------------------------------------------------
@@ -161,7 +197,7 @@ def test_the_damaged_file_does_not_become_the_previous_one(root):
 def published(folder: Path, **changes: object) -> Path:
     """A ckpt.pth as the published code writes it, of a run of ours."""
     state = load(folder / "ckpt.pth")
-    for name in ("course", "sums", "summed", "best", "scaler", "min_depth", "max_depth",
+    for name in ("course", "sums", "summed", "best", "best_of", "scaler", "min_depth", "max_depth",
                  "backbone", "num_layers"):
         del state[name]
     state["lr_scheduler"] = {"milestones": {15: 1}, "gamma": 0.1, "last_epoch": 1}
@@ -193,10 +229,17 @@ def test_a_published_checkpoint_within_an_epoch_is_gone_on_with(root):
     assert float(read_metrics(folder)[0]["loss"]) > 0.01  # the mean of the one step that it saw
 
 
+def test_a_published_checkpoint_at_an_epochs_last_step_begins_the_next(root):
+    folder = run_train(root, "last", *QUICK)
+    published(folder, epoch=0, batch_idx=3, step_in_total=3)
+    trainer = make_trainer(root, "last", "--resume")
+    assert (trainer.epoch, trainer.batch, trainer.step) == (1, 0, 3)
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"batch_idx": 100}, {"epoch": "one"}, {"step_in_total": None}, {"course": 3},
-     {"course": {}, "optimizer": {}}],
+    [{"batch_idx": 100}, {"batch_idx": -1}, {"epoch": "one"}, {"step_in_total": None},
+     {"course": 3}, {"course": {}, "optimizer": {}}],
 )  # fmt: skip
 def test_surprising_contents_are_refused(root, monkeypatch, capsys, changes):
     folder = run_train(root, "odd", *QUICK)
@@ -261,13 +304,12 @@ def test_the_fast_settings_are_traded_back(root):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
         assert not torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         make_trainer(root, "fast")
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32  # geometry's products, always exact
 
 
 def test_equal_seeds_give_equal_bits_in_deterministic_mode_too(root):
@@ -286,23 +328,42 @@ def test_fp16_is_for_gpus(root, monkeypatch, capsys):
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_with_its_samples(root):
-    from utils import UserError
-
     trainer = make_trainer(root, "gradient", "--seed", 5)
     parameter = trainer.networks.depth_network.depth.decoder[0][0].weight
     parameter.register_hook(lambda gradient: gradient * float("inf"))
     batch = default_collate([trainer.dataset[SampleIndex(0, index)] for index in (3, 1)])
     trainer.networks.train()
     trainer.train_step([batch])
-    with pytest.raises(UserError, match=r"gradient of step 1 .*: \S+ 4 l; \S+ 2 l\)"):
+    with pytest.raises(UserError, match=r"gradient of step 1 .*: \S+ 4 l; \S+ 2 l; loss 0\.\d+,"):
         trainer._check()
     assert refuse(trainer.checkpoint_path)
 
 
+def test_a_bad_step_long_before_the_next_look_is_told_all_the_same(root):
+    """On the CPU, what goes back from a loss that is no number crashes grid_sample."""
+    trainer = make_trainer(root, "long", "--log_frequency", 1000)
+    parameter = trainer.networks.depth_network.depth.decoder[0][0].weight
+    hook = parameter.register_hook(lambda gradient: gradient * math.nan)
+    trainer.networks.train()
+    batch = next(iter(trainer.loader))
+    trainer.train_step([batch])
+    hook.remove()
+    with pytest.raises(UserError, match="the gradient of step 1 is not a number"):
+        trainer.train_step([batch])
+
+
+def test_the_noise_of_every_step_process_and_seed_is_its_own(root):
+    trainer = make_trainer(root, "noise")
+    draws = set()
+    for seed, rank, step in itertools.product((1, 2), (0, 1), (0, 1)):
+        trainer.opt.seed, trainer.world, trainer.step = seed, World(rank, 2), step
+        torch.manual_seed(trainer._step_seed())
+        draws.add(torch.rand(()).item())
+    assert len(draws) == 8
+
+
 def test_intrinsics_of_another_size_are_named(root, monkeypatch):
     from datasets.kitti_dataset import KITTIDataset
-    from utils import UserError
-
     monkeypatch.setattr(KITTIDataset, "intrinsics", lambda *_: (0.58, 1.92, 320.0, 0.5))
     trainer = make_trainer(root, "camera")
     with pytest.raises(UserError, match=r"0001_sync 1 l.* cx 320 times the picture's width"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import augmentations
 from distributed import World
 from options import train_options
 from tests.tiny_kitti import arguments, write_kitti
@@ -26,7 +27,7 @@ class Operators(TorchDispatchMode):
         super().__init__()
         self.count: Counter[str] = Counter()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ARG002
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
         if name in ("index", "index_put", "index_put_") and any(
             each is not None and each.dtype == torch.bool for each in args[1]
@@ -55,14 +56,28 @@ def test_waits_are_seen():
         ("--predictive_mask", "--disable_automasking", "--pose_model_input", "all"),
     ],
 )
-def test_a_step_waits_for_nothing(tmp_path, flags):
+def test_a_step_waits_for_nothing(tmp_path, monkeypatch, flags):
     root = write_kitti(tmp_path)
     trainer = Trainer(train_options(arguments(root, "run", "--no_eval", *flags)), World())
     trainer.log.close()
     trainer.networks.train()
     batches = list(trainer.loader)[: trainer.opt.accumulate]
     trainer.train_step(batches)
+    # What runs on the CPU do otherwise:
+    monkeypatch.setattr(trainer, "_look_before", lambda *_: None)
+    monkeypatch.setattr(augmentations, "_jitter_each", augmentations._jitter_batch)
+    monkeypatch.setattr(augmentations, "_jitter_each", augmentations._jitter_batch)  # a GPU's way
+    read: Counter[str] = Counter()
+    for name in ("tolist", "item", "cpu", "numpy"):  # not operators where tensors are on the CPU
+        method = getattr(torch.Tensor, name)
+
+        def counting(tensor, *rest, name=name, method=method):
+            read[name] += 1
+            return method(tensor, *rest)
+
+        monkeypatch.setattr(torch.Tensor, name, counting)
     with Operators() as operators:
         trainer.train_step(batches)
     assert operators.count["convolution"] > 0
     assert waiting(operators) == {}
+    assert read == {"tolist": len(batches)}  # the samples' numbers, which never leave the CPU
