@@ -113,12 +113,8 @@ def wrap(step: TrainingStep, world: World) -> nn.Module:
     """The step as it is run: by DistributedDataParallel, where there are several processes."""
     if world.size == 1:
         return step
-    on_cuda = world.device.type == "cuda"
-    return DistributedDataParallel(
-        step,
-        device_ids=[world.device.index] if on_cuda else None,
-        broadcast_buffers=not on_cuda,  # there, they are equal: batch norm sees the global batch
-    )
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    return DistributedDataParallel(step, device_ids=devices)
 
 
 def start_from(parts: Mapping[str, nn.Module], path: Path, wanted: Sequence[str]) -> None:

@@ -175,9 +175,10 @@ def main(argv=None) -> None:
     if "PROBE_LIMIT" in os.environ:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(given("PROBE_LIMIT")), hard))
+    rank = given("RANK", "0")
     lives = int(given("TORCHELASTIC_RESTART_COUNT", 0)) < int(given("PROBE_LIVES", 1))
-    if "PROBE_AT" in os.environ and lives and given("PROBE_RANK", given("RANK")) == given("RANK"):
-        place, count, action = given("PROBE_AT").split()
+    if "PROBE_AT" in os.environ and lives and given("PROBE_RANK", rank) == rank:
+        place, count, action = given("PROBE_AT").rsplit(maxsplit=2)
         arrange(place, int(count), action)
     train.main(sys.argv[1:] if argv is None else argv)
 
