@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from PIL import Image
 from cloud_files import write_cloud
 from inference import DepthPredictor, colourise, resize_disp
 from kitti_utils import read_depth_png
-from point_cloud import Intrinsics, lift
-from utils import UserError, atomic_path, check_writable, reason
+from point_cloud import Cloud, Intrinsics, lift
+from utils import UserError, atomic_path, check_results, reason
 
 PNG_STEPS = 256  # 16-bit PNG, steps per unit of depth, as KITTI's depth maps have it
 PNG_LARGEST = 2**16 - 1
@@ -31,6 +31,7 @@ class Prediction(NamedTuple):
     image: Image.Image  # RGB, upright
     scaled_disp: np.ndarray  # 1 / depth, (1, 1, h, w) float32 at network size, unscaled
     scale: float | None  # metres of one unit of depth; None: not known
+    cloud: Cloud | None = None  # its points, where they are asked for
 
     def disp_at(self, height: int, width: int) -> np.ndarray:
         """1 / depth, (height, width) float32, unscaled: bilinear, as the field resizes it."""
@@ -59,30 +60,51 @@ def output_paths(path: Path, opt: Namespace) -> dict[str, Path]:
     return paths
 
 
-def check_outputs(pictures: Sequence[Path], opt: Namespace) -> None:
+def check_outputs(pictures: Sequence[Path], opt: Namespace, truths: Iterable[Path] = ()) -> None:
     """Raise UserError, before long work, if the results cannot be written where they belong.
 
-    Results that are there are replaced with --overwrite alone, and no two pictures share one.
+    Results that are there are replaced with --overwrite alone, what is read never (truths: the
+    files of --scale_from_gt), and no two results are one file.
     """
     if opt.output and os.path.exists(opt.output) and not os.path.isdir(opt.output):
         raise UserError(f"--output {opt.output} is a file: name the folder for the results")
-    sources = defaultdict(list)
+    real = cache(os.path.realpath)
+    owners, results = {}, []
     for picture in pictures:
         for path in output_paths(picture, opt).values():
-            sources[path].append(picture)
-    for folder in {path.parent for path in sources}:
-        check_writable(folder)
-    for path, (first, *others) in sources.items():
-        if others:
-            raise UserError(f"{first} and {others[0]} would both become {path}: predict them apart")
-    there = [path for path in sources if os.path.lexists(path)]
-    if there and not opt.overwrite:
-        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise UserError(f"{there[0]}{more} is there already: --overwrite replaces it")
+            results.append(path)
+            owner = owners.setdefault(Path(real(path.parent), path.name), (path, picture))
+            if owner[0] is not path:
+                raise UserError(_both(path, owner[1], picture))
+    check_results(results, [*pictures, *truths, opt.intrinsics, opt.pretrained_path], opt.overwrite)
+
+
+def _both(result: Path, first: Path, second: Path) -> str:
+    if first == second:
+        return f"two results of {first} would be {result}: --show3d must name another file"
+    return f"{first} and {second} would both become {result}: predict them apart"
+
+
+def complete(prediction: Prediction, truth: Path | None, opt: Namespace) -> Prediction:
+    """With scale and points as they are asked for: all that can fail before a file is written.
+
+    truth: the picture's file of --scale_from_gt, if that is given. Raises UserError if it does not
+    fit the picture, the camera does not, or no point is left.
+    """
+    if truth is not None:
+        prediction = prediction._replace(scale=scale_to_truth(prediction, truth))
+    if not (opt.save_ply or opt.show3d):
+        return prediction
+    image = np.asarray(prediction.image)
+    K = Intrinsics.parse(opt.intrinsics).matrix(*image.shape[:2], prediction.path)
+    cloud = lift(prediction.depth(), image, K, opt.far)
+    if not len(cloud.points):
+        raise UserError(f"there is no point of {prediction.path}: all are farther than --far")
+    return prediction._replace(cloud=cloud)
 
 
 def write_prediction(prediction: Prediction, predictor: DepthPredictor, opt: Namespace) -> None:
-    """Write the files of `output_paths`, each whole or not at all."""
+    """Write the files of `output_paths` for what is `complete`, each whole or not at all."""
     paths = output_paths(prediction.path, opt)
     disp = prediction.disp_at(prediction.image.height, prediction.image.width)
     with atomic_path(paths["colours"]) as partial:
@@ -92,11 +114,8 @@ def write_prediction(prediction: Prediction, predictor: DepthPredictor, opt: Nam
             np.save(partial, prediction.scaled_disp)
     if opt.save_depth:
         _write_depth(prediction, predictor, opt, paths)
-    if opt.save_ply or opt.show3d:
-        height, width = disp.shape
-        K = Intrinsics.parse(opt.intrinsics).matrix(height, width, prediction.path)
-        cloud = lift(prediction.depth(), np.asarray(prediction.image), K, opt.far)
-        write_cloud(cloud, prediction.scale, paths.get("points"), paths.get("view"))
+    if prediction.cloud is not None:
+        write_cloud(prediction.cloud, prediction.scale, paths.get("points"), paths.get("view"))
 
 
 def _write_depth(
@@ -150,7 +169,7 @@ def find_truth(picture: Path, pictures: int, source: str) -> Path:
                 "depth is expected, one file for each by its name"
             )
         return Path(source)
-    for ending in (".npy", ".png"):
+    for ending in (".npy", ".png", ".NPY", ".PNG"):
         path = Path(source) / f"{picture.stem}{ending}"
         if path.is_file():
             return path
@@ -179,7 +198,7 @@ def scale_to_truth(prediction: Prediction, path: Path) -> float:
 
 
 def _read_truth(path: Path) -> np.ndarray:
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         return read_depth_png(path)
     try:
         truth = np.load(path, allow_pickle=False)

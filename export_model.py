@@ -10,14 +10,13 @@ Each file is run and compared with the network before it gets its name.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tool_options import export_model_options
-from utils import UserError, atomic_path, check_writable, run_script
+from utils import atomic_path, check_results, run_script
 
 if TYPE_CHECKING:
     from model_export import Exporter
@@ -30,10 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     opt = export_model_options(argv)
     outputs = [Path(name) for name in opt.output]
-    for path in outputs:
-        if os.path.lexists(path) and not opt.overwrite:
-            raise UserError(f"{path} is there already: --overwrite replaces it")
-        check_writable(path.parent)
+    check_results(outputs, [opt.pretrained_path], opt.overwrite)
 
     from inference import DepthPredictor
     from model_export import Exporter, check_exporter
@@ -55,7 +51,7 @@ def write_checked(exporter: Exporter, path: Path, tolerance: float) -> None:
     with atomic_path(path) as partial:
         exporter.write(partial)
         run = open_export(partial)
-        print(f"{path}: {exporter.describe(path.suffix)}, {partial.stat().st_size / 1e6:.1f} MB")
+        print(f"{path}: {exporter.describe(path)}, {partial.stat().st_size / 1e6:.1f} MB")
         results = exporter.compare(run)
         for each in results:
             print(f"  {each}")

@@ -33,7 +33,7 @@ class FusedCloud:
 
         Raises UserError if the checkpoint holds no pose network of pairs, or the camera is none.
         """
-        if Path(opt.pretrained_path).suffix == ".onnx":
+        if Path(opt.pretrained_path).suffix.lower() == ".onnx":
             raise UserError(
                 f"{opt.pretrained_path} holds a depth network alone: frames are fused by the pose "
                 "network of a checkpoint (.pth)"

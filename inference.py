@@ -19,7 +19,7 @@ from datasets.mono_dataset import resize, to_tensor
 from distributed import pick_device
 from layers import disp_to_depth
 from networks import BACKBONES, build_depth_network
-from onnx_network import OnnxNetwork
+from onnx_network import OnnxNetwork, is_onnx
 from utils import UserError
 
 # What holds where neither a flag nor the checkpoint says otherwise (the published defaults).
@@ -128,8 +128,8 @@ def open_predictor(opt: Namespace) -> DepthPredictor:
     A file named .onnx is one of export_model.py's. Raises UserError as `DepthPredictor.from_onnx`
     and `from_checkpoint` do.
     """
-    is_onnx = Path(opt.pretrained_path).suffix == ".onnx"
-    load = DepthPredictor.from_onnx if is_onnx else DepthPredictor.from_checkpoint
+    exported = is_onnx(opt.pretrained_path)
+    load = DepthPredictor.from_onnx if exported else DepthPredictor.from_checkpoint
     return load(
         opt.pretrained_path, backbone=opt.backbone, num_layers=opt.num_layers, height=opt.height,
         width=opt.width, min_depth=opt.min_depth, max_depth=opt.max_depth,
@@ -225,6 +225,15 @@ def colourise(
 def colour_limits(disp: np.ndarray) -> tuple[float, float]:
     """The smallest value and the 95th percentile: between them the field shows disparity."""
     return float(disp.min()), float(np.percentile(disp, 95))
+
+
+def check_finite(disp: np.ndarray, picture: str | Path, network: str | Path) -> None:
+    """Raise UserError, naming both, if a network's prediction for a picture is no numbers."""
+    if not np.isfinite(disp).all():
+        raise UserError(
+            f"the network {network} predicts numbers for {picture} that are not finite: was its "
+            "training still sound?"
+        )
 
 
 def find_colormap(name: str) -> Colormap:

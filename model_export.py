@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from checkpoint import describe_backbone
 from inference import DepthPredictor
 from layers import disp_to_depth
-from onnx_network import PROJECT, OnnxNetwork, check_packages
+from onnx_network import PROJECT, OnnxNetwork, check_packages, is_onnx
 from rendering import Street, drive_poses, nominal_intrinsics, render
 from utils import UserError
 
@@ -34,7 +34,7 @@ def check_exporter(outputs: Sequence[Path], opset: int) -> None:
     if version < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise UserError(f"exporting needs torch {oldest} or newer, this is {torch.__version__}")
-    if any(path.suffix == ".onnx" for path in outputs):
+    if any(map(is_onnx, outputs)):
         check_packages(PACKAGES)
         from onnx.defs import onnx_opset_version
 
@@ -112,9 +112,9 @@ class Exporter:
         }  # fmt: skip
         return {name: str(value) for name, value in values.items()}
 
-    def describe(self, suffix: str) -> str:
-        """In words: what a file of this suffix takes."""
-        kind = f"ONNX opset {self.opset}" if suffix == ".onnx" else "torch.export program"
+    def describe(self, path: Path) -> str:
+        """In words: what a file of this name takes."""
+        kind = f"ONNX opset {self.opset}" if is_onnx(path) else "torch.export program"
         batch = "B" if self.dynamic else "1"
         return f"{kind}, image ({batch}, 3, {self.predictor.height}, {self.predictor.width})"
 
@@ -123,16 +123,18 @@ class Exporter:
 
         Raises UserError if the exporter cannot write this opset.
         """
-        if path.suffix == ".onnx":
+        if is_onnx(path):
             self._write_onnx(path)
         else:
             extra = {"metadata.json": json.dumps(self.metadata())}
             torch.export.save(self.program, path, extra_files=extra)
 
     def _write_onnx(self, path: Path) -> None:
+        # The program has a name of its own, like s40, for the batch: this is for the reader.
+        names = {"image": {0: "batch"}} if self.dynamic else None
         exported = torch.onnx.export(
             self.program, (), dynamo=True, verbose=False, opset_version=self.opset,
-            input_names=["image"], output_names=["disp", "depth"],
+            input_names=["image"], output_names=["disp", "depth"], dynamic_shapes=names,
         )  # fmt: skip
         written = exported.model.opset_imports[""]
         if written != self.opset:  # it falls back with a warning alone
@@ -167,7 +169,7 @@ def open_export(path: Path) -> Callable[[Tensor], Outputs]:
 
     A .pt2 file may run code while it is loaded: only for one that was written here.
     """
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         network = OnnxNetwork(path)
         return lambda images: tuple(network.run(images, ["disp", "depth"]))
     return torch.export.load(path).module()

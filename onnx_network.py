@@ -20,6 +20,11 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file is an ONNX file by its name."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
 def check_packages(names: Sequence[str]) -> None:
     """Raises UserError, with the command that helps, if a package is not installed."""
     for name in names:

@@ -21,7 +21,7 @@ RESULTS = ("_disp", "_depth_m", "_depth_unscaled")
 
 
 class Skips:
-    """Counts the pictures or frames that cannot be read, naming each; or stops at the first."""
+    """Counts the pictures or frames that cannot be used, naming each; or stops at the first."""
 
     def __init__(self, strict: bool) -> None:
         """strict: stop."""
@@ -36,11 +36,11 @@ class Skips:
         tqdm.write(f"skipped: {error}", file=sys.stderr)
 
 
-def find_pictures(source: str | Path, ext: str) -> list[Path]:
+def find_pictures(source: str | Path, ext: str, kind: str = "an image") -> list[Path]:
     """The picture itself, those `*.ext` of a folder, or those of a pattern such as `in/*.jpg`.
 
     In natural order (2 before 10). Prints how many files of a folder are passed over. Raises
-    UserError if there is no picture.
+    UserError, saying what kind of file is expected, if there is no picture.
     """
     source = Path(source)
     if os.path.isdir(source):  # False too for a name that is too long: Path.is_dir raises
@@ -62,22 +62,24 @@ def find_pictures(source: str | Path, ext: str) -> list[Path]:
     images = [path for path in matches if path.is_file() and not is_prediction(path)]
     if not images:
         raise UserError(
-            f"--image_path {source} is neither an image nor a folder, nor a pattern matching images"
+            f"--image_path {source} is neither {kind} nor a folder, nor a pattern matching images"
         )
-    return sorted(images, key=_natural_key)
+    return sorted(set(images), key=_natural_key)
 
 
 def find_images(folder: str | Path, ext: str) -> tuple[list[Path], list[Path]]:
     """The pictures `*.ext` of a folder in natural order (2 before 10), and the files passed over.
 
-    Predictions of ours are never pictures. Raises UserError if the folder holds no picture.
+    .JPG is .jpg. Predictions of ours are never pictures, hidden files are no files at all. Raises
+    UserError if the folder holds no picture.
     """
     folder, suffix = Path(folder), "." + ext.lstrip(".")
     try:
-        files = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural_key)
+        shown = [path for path in folder.iterdir() if path.name[0] != "." and path.is_file()]
     except OSError as error:
         raise UserError(f"cannot list the folder {folder}: {reason(error)}") from error
-    images = [path for path in files if path.suffix == suffix and not is_prediction(path)]
+    files, kind = sorted(shown, key=_natural_key), suffix.lower()
+    images = [path for path in files if path.suffix.lower() == kind and not is_prediction(path)]
     if not images:
         found = ", ".join(sorted({path.suffix or path.name for path in files})) or "no file at all"
         raise UserError(f"no {suffix} image in {folder}, which holds {found}: see --ext")

@@ -22,6 +22,8 @@ from utils import UserError, read_lines
 # Cameras by name: fx, fy, cx, cy as fractions of the size of a whole picture, resized or not.
 CAMERAS = {"kitti": NOMINAL_INTRINSICS, "nyu": cut_camera(0, 0, HEIGHT, WIDTH)}
 SQUASHED = 1.25  # largest ratio of focal lengths in pixels at which a name can still be meant
+STRETCHED = 2.0  # and at which numbers can
+MIDDLE = (0.25, 0.75)  # of the picture, where its optical axis is
 FAR = 4.0  # median depths; beyond, points are too few and too wrong to show anything
 EDGE_SLANT = np.tan(np.radians(80))  # by which a pixel must be steeper than its surroundings
 EDGE_REACH = 1 / 40  # of the width, how far surroundings reach: twice as far as networks blur
@@ -67,10 +69,23 @@ class Intrinsics(NamedTuple):
         fractions = np.array(self.values) / (1 if named else size)
         check_intrinsics(fractions, f"{picture} (--intrinsics {self.text})")
         fx, fy, cx, cy = fractions * size
+        shown = f"{picture} is {width}x{height} (width x height)"
+        for name, value, side in (("cx", cx, width), ("cy", cy, height)):
+            low, high = (fraction * side for fraction in MIDDLE)
+            if not low <= value <= high:
+                raise UserError(
+                    f"{shown}, which --intrinsics {self.text} does not fit: {name} {value:g}, "
+                    f"expected {low:g} to {high:g}"
+                )
+        if not named and not 1 / STRETCHED <= fx / fy <= STRETCHED:
+            raise UserError(
+                f"{shown}, which --intrinsics {self.text} does not fit: fx / fy is {fx / fy:g}, "
+                f"expected {1 / STRETCHED:g} to {STRETCHED:g}"
+            )
         if named and not 1 / SQUASHED < fx / fy < SQUASHED:
             raise UserError(
-                f"{picture} is {width}x{height} (width x height), of another shape than the "
-                f"pictures of --intrinsics {self.text}: expected fx,fy,cx,cy in pixels, or a file"
+                f"{shown}, of another shape than the pictures of --intrinsics {self.text}: "
+                "expected fx,fy,cx,cy in pixels, or a file"
             )
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
@@ -129,6 +144,8 @@ def depth_edges(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     edges = np.zeros(depth.shape, bool)
     for axis, focal in ((0, K[1, 1]), (1, K[0, 0])):
         count = depth.shape[axis]
+        if count < 2:  # nothing beside it
+            continue
         step = np.abs(np.diff(inverse, axis=axis))
         before, after = (np.clip(np.arange(count) + shift, 0, count - 2) for shift in (-1, 0))
         slope = np.maximum(step.take(before, axis), step.take(after, axis))

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the run, draw it, write report.html last."""
     opt = report_options(argv)
     from report_curves import plots_of, save_plot
-    from report_page import page
+    from report_page import files_of, page, picture_file
     from run_comparison import compare
     from run_reader import read_run
 
@@ -25,18 +25,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     del defaults["data_path"]  # which has no default
     output = Path(opt.output or Path(opt.exp) / "report")
     check_writable(output)
+    html = output / "report.html"
+    earlier = files_of(html)
     plots = [(plot, output / plot.file_name) for plot in plots_of(run)]
     for plot, path in plots:
         save_plot(plot, path)
-    for tag, picture in run.pictures.items():
-        with atomic_path(output / f"{tag.replace('/', '_')}.png") as partial:
-            partial.write_bytes(picture.png)
+    pictures = {output / picture_file(tag): each.png for tag, each in run.pictures.items()}
+    for path, png in pictures.items():
+        with atomic_path(path) as partial:
+            partial.write_bytes(png)
     groups = compare([run, *others], defaults) if opt.compare else []
-    html = output / "report.html"
+    text = page(run, plots, groups, defaults)
     with atomic_path(html) as partial:
-        partial.write_text(page(run, plots, groups, defaults), encoding="utf-8")
+        # A lone surrogate, of a damaged file or a folder's name, is no UTF-8.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        # What an earlier report alone had goes before its page, which alone knows it.
+        for path in set(earlier) - pictures.keys() - {path for _, path in plots}:
+            path.unlink(missing_ok=True)
     for sentence in run.missing:
         print(f"missing: {sentence}")
+    for sentence in (sentence for group in groups for sentence in group.copies):
+        print(f"counted once: {sentence}")
     print(f"report: {html} ({len(plots)} curves and {len(run.pictures)} pictures, also beside it)")
 
 

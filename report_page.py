@@ -6,12 +6,11 @@ import base64
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
 from evaluation import PROTOCOLS
-from event_files import Picture
 from report_curves import HIGHER_IS_BETTER, Plot
 from run_comparison import Group, code_of
 from run_reader import Run
@@ -191,6 +190,8 @@ def _comparison(groups: Sequence[Group]) -> str:
         parts.append(_table(header, rows, numbers=True))
     if not columns:
         parts.append("<p>None of the runs has scores.</p>")
+    for sentence in (sentence for group in groups for sentence in group.copies):
+        parts.append(f"<p>Counted once: {escape(sentence)}</p>")
     return "\n".join(parts)
 
 
@@ -204,23 +205,25 @@ def _curves(title: str, plots: Sequence[tuple[Plot, Path]], section: str) -> str
 
 def _grid(plots: Sequence[tuple[Plot, Path]], section: str) -> str:
     own = [(plot, path) for plot, path in plots if plot.section == section]
-    figures = [_figure(path.read_bytes(), plot.title, "") for plot, path in own]
+    figures = [_figure(path.read_bytes(), path.name, plot.title, "") for plot, path in own]
     return f'<div class="grid">{"".join(figures)}</div>' if figures else ""
 
 
 def _pictures(run: Run) -> str:
     """The last pictures, a block a sample of the batch."""
-    samples: dict[str, list[tuple[int, str, Picture]]] = {}
-    for tag, picture in run.pictures.items():
+    samples: dict[str, list[tuple[int, str, str]]] = {}
+    for tag in run.pictures:
         kind, _, sample = tag.rpartition("/")
-        samples.setdefault(sample, []).append((*_caption(kind), picture))
+        samples.setdefault(sample, []).append((*_caption(kind), tag))
     if not samples:
         return ""
     step = next(iter(run.pictures.values())).step
     parts = [f"<h2>Pictures of step {step}</h2>"]
     for sample in sorted(samples):
-        ordered = sorted(samples[sample], key=lambda each: each[:2])
-        figures = "".join(_figure(each.png, caption, caption) for _, caption, each in ordered)
+        figures = "".join(
+            _figure(run.pictures[tag].png, picture_file(tag), caption, caption)
+            for _, caption, tag in sorted(samples[sample])
+        )
         parts.append(f'<h3>Sample {escape(sample)}</h3>\n<div class="grid">{figures}</div>')
     return "\n".join(parts)
 
@@ -234,11 +237,35 @@ def _caption(kind: str) -> tuple[int, str]:
     return len(PICTURES), kind
 
 
-def _figure(png: bytes, alt: str, caption: str) -> str:
+def picture_file(tag: str) -> str:
+    """Name of the PNG file of TensorBoard's picture of this tag."""
+    return f"{tag.replace('/', '_')}.png"
+
+
+def _figure(png: bytes, name: str, alt: str, caption: str) -> str:
     data = base64.b64encode(png).decode("ascii")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    image = f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}{below}</figure>"
+    about = f'data-file="{escape(name)}" alt="{escape(alt)}"'
+    return f'<figure><img {about} src="data:image/png;base64,{data}">{below}</figure>'
+
+
+def files_of(html: Path) -> list[Path]:
+    """PNG files that lie beside a page as it was written with them; none where there is no page."""
+    try:
+        text = html.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    figures = re.findall(r'<img data-file="([^"]+\.png)" alt="[^"]*" src="[^,"]*,([^"]*)">', text)
+    paths = ((html.parent / Path(unescape(name)).name, data) for name, data in figures)
+    return [path for path, data in paths if _holds(path, data)]
+
+
+def _holds(path: Path, data: str) -> bool:
+    """Whether a file's bytes are these, in base64."""
+    try:
+        return base64.b64encode(path.read_bytes()).decode("ascii") == data
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
 
 
 # ---- what it was made with -----------------------------------------------------------------------

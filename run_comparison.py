@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from run_reader import Run
 
-# Options that change neither what is trained nor what is scored; the seed has its own column.
+# Options that change neither what is trained nor what is scored, nor say on which machine it lies;
+# the seed has its own column.
 BESIDE_THE_POINT = (
     "seed", "exp_name", "log_dir", "resume", "local_rank", "global_rank", "world_size",
-    "num_workers", "log_frequency", "save_frequency", "keep", "eval_every",
+    "num_workers", "log_frequency", "save_frequency", "keep", "eval_every", "no_cuda",
+    "data_path", "data_path_pre", "kitti_path", "nyuv2_path", "make3d_path", "cityscapes_path",
 )  # fmt: skip
 
 
@@ -35,7 +37,8 @@ class Group:
     """Runs of equal settings, code and length, whatever their seeds.
 
     settings: those in which the groups differ; epoch: the one that was scored last, None if none
-    was; scores: by `<protocol>/<metric>`.
+    was; scores: by `<protocol>/<metric>`; copies: a sentence for each run that is another one
+    again, and counts once.
     """
 
     settings: dict[str, Any]
@@ -43,6 +46,7 @@ class Group:
     seeds: list[Any]
     epoch: int | None
     scores: dict[str, Spread]
+    copies: list[str] = field(default_factory=list)
 
 
 def settings_of(run: Run, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +85,7 @@ def compare(runs: Sequence[Run], defaults: Mapping[str, Any]) -> list[Group]:
 
 def _group(runs: Sequence[Run], settings: dict[str, Any]) -> Group:
     """Runs of one group; a score that some of them lack is left out."""
+    runs, copies = _independent(runs)
     rows = [run.last_scored_row() for run in runs]
     scores = {}
     for name in runs[0].score_columns():
@@ -90,7 +95,20 @@ def _group(runs: Sequence[Run], settings: dict[str, Any]) -> Group:
             scores[name] = Spread(float(values.mean()), std)
     epoch = int(rows[0]["epoch"]) if rows[0] else None
     seeds = [run.options.get("seed") for run in runs]
-    return Group(settings, [run.name for run in runs], seeds, epoch, scores)
+    return Group(settings, [run.name for run in runs], seeds, epoch, scores, copies)
+
+
+def _independent(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Runs without those of an earlier one's seed and metrics, and a sentence for each of these."""
+    kept: dict[str, Run] = {}
+    copies = []
+    for run in runs:
+        # Runs without an epoch have nothing to be told apart by, and no scores to count twice.
+        same = _key([run.options.get("seed"), run.rows or str(run.folder)])
+        first = kept.setdefault(same, run)
+        if first is not run:
+            copies.append(f"{run.folder} has the seed and the metrics of {first.folder}")
+    return list(kept.values()), copies
 
 
 def _key(value: Any) -> str:

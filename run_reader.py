@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from utils import UserError, reason
 
 LOSS_VIEWS = ("full", "local", "reshuffled")  # a loss term is called `<view>/<term>`
 PLACE = ("epoch", "step")  # columns that say where a row stands
+LARGEST = 10**9  # epoch or step; no run is longer, and curves can be drawn to here
 
 
 @dataclass
@@ -118,11 +120,19 @@ def _read_options(folder: Path) -> dict[str, Any]:
         )
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the options of the run {path}: {reason(error)}") from error
-    if not isinstance(options, dict):
+    if not _is_flat(options):
         raise UserError(f"{path} holds no options by name, as train.py writes them")
     return options
+
+
+def _is_flat(table: Any) -> bool:
+    """Whether it maps names to texts, numbers, nothing, and lists of these alone."""
+    if not isinstance(table, dict):
+        return False
+    values = (value if isinstance(value, list) else [value] for value in table.values())
+    return not any(isinstance(part, (dict, list)) for parts in values for part in parts)
 
 
 def _read_metrics(run: Run) -> None:
@@ -135,11 +145,16 @@ def _read_metrics(run: Run) -> None:
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file, restkey="more", restval="")
             lines = [{name: float(cell) for name, cell in line.items() if cell} for line in table]
-        if any("epoch" not in line for line in [dict.fromkeys(table.fieldnames or ()), *lines]):
+            columns = dict.fromkeys(table.fieldnames or ())
+        if any("epoch" not in line for line in [columns, *lines]):
             raise ValueError("epochs are missing")
+        for name, value in ((name, line[name]) for line in lines for name in PLACE if name in line):
+            if not (value.is_integer() and 0 <= value <= LARGEST):
+                raise ValueError(f"{value:g} is no {name}, a whole number from 0 to {LARGEST:,}")
+        if any(1e39 < abs(value) < math.inf for line in lines for value in line.values()):
+            raise ValueError("it holds a number that no float32 does, and no curve could show")
         run.rows = lines
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        run.rows = []
         run.missing.append(f"metrics.csv cannot be read: {reason(error)}")
         return
     if not run.score_groups():
@@ -168,8 +183,12 @@ def _read_environment(run: Run) -> None:
     if not text:
         return
     try:
-        run.environment = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+        facts = json.loads(text)
+        packages = facts.pop("packages", {}) if isinstance(facts, dict) else None
+        if not (_is_flat(facts) and _is_flat(packages)):
+            raise ValueError("it is not as train.py writes it")
+        run.environment = {**facts, "packages": packages}
+    except (ValueError, RecursionError) as error:
         run.missing.append(f"environment.json cannot be read: {reason(error)}")
 
 

@@ -94,7 +94,8 @@ def outlive_signals(worker: int) -> None:  # noqa: ARG001
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey, args=(multiprocessing.parent_process().pid,), daemon=True).start()
+    run = multiprocessing.parent_process().pid
+    threading.Thread(target=_obey, args=(run,), daemon=True).start()
 
 
 def _obey(parent: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from depth_files import Prediction
     from inference import DepthPredictor
+    from pictures import Skips
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,22 +39,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     paths = find_pictures(opt.image_path, opt.ext)
     find_colormap(opt.cmap)
-    check_outputs(paths, opt)
     if opt.intrinsics:
         Intrinsics.parse(opt.intrinsics)  # refused before the work, if it is
     truths = {}
     if opt.scale_from_gt:
         truths = {path: find_truth(path, len(paths), opt.scale_from_gt) for path in paths}
+    check_outputs(paths, opt, truths.values())
     predictor = open_predictor(opt)
     skips = Skips(opt.strict or len(paths) == 1)
     pictures = read_pictures(tqdm(paths, desc="predict", unit="image"), skips)
-    for prediction in predictions(predictor, pictures, truths, opt):
+    for prediction in predictions(predictor, pictures, truths, skips, opt):
         write_prediction(prediction, predictor, opt)
     done = len(paths) - skips.count
     if not done:
-        raise UserError(f"none of the {len(paths)} images of {opt.image_path} could be read")
+        raise UserError(f"none of the {len(paths)} images of {opt.image_path} could be predicted")
     result = output_paths(paths[0], opt)["colours"]
-    skipped = f" ({skips.count} could not be read)" if skips.count else ""
+    skipped = f" ({skips.count} skipped)" if skips.count else ""
     print(f"{done} coloured disparities{skipped}: {result if len(paths) == 1 else result.parent}")
 
 
@@ -61,21 +62,30 @@ def predictions(
     predictor: DepthPredictor,
     pictures: Iterable[tuple[Path, Image.Image]],
     truths: dict[Path, Path],
+    skips: Skips,
     opt: Namespace,
 ) -> Iterator[Prediction]:
-    """The prediction of each picture, in batches; in metres where a scale or the truth is given."""
+    """The `complete` prediction of each picture, in batches; `skips` takes those without one.
+
+    Raises UserError if the network predicts no numbers.
+    """
     import torch
 
-    from depth_files import Prediction, scale_to_truth
+    from depth_files import Prediction, complete
+    from inference import check_finite
 
     pictures = iter(pictures)
     while batch := list(islice(pictures, opt.batch_size)):
         images = torch.cat([predictor.prepare(image) for _, image in batch])
         scaled_disps = predictor.scaled_disp(images, opt.post_process).float().cpu().numpy()
         for (path, image), scaled_disp in zip(batch, scaled_disps, strict=True):
+            check_finite(scaled_disp, path, opt.pretrained_path)
             prediction = Prediction(path, image, scaled_disp[None], opt.scale)
-            if path in truths:
-                prediction = prediction._replace(scale=scale_to_truth(prediction, truths[path]))
+            try:
+                prediction = complete(prediction, truths.get(path), opt)
+            except UserError as error:
+                skips.note(error)
+                continue
             yield prediction
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tool_options import predict_video_options
-from utils import UserError, check_writable, run_script
+from utils import UserError, check_results, run_script
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -42,16 +42,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     from video import ColourRange, animation, open_frames
 
     output = output_path(opt)
-    check_results([output, opt.save_ply, opt.show3d], opt)
     find_colormap(opt.cmap)
     skips = Skips(opt.strict)
     frames = open_frames(opt.image_path, opt.ext, skips, opt.every, opt.max_frames)
+    results = map(Path, filter(None, (output, opt.save_ply, opt.show3d)))
+    check_results(results, [*frames.files, opt.intrinsics, opt.pretrained_path], opt.overwrite)
     predictor = open_predictor(opt)
     fused = FusedCloud(opt, predictor) if opt.intrinsics else None
     colour_range, written = ColourRange(opt.range), 0
     with animation(output, shown_rate(opt, output, frames.rate)) as append:
         progress = tqdm(frames.pictures, "predict", frames.count, unit="frame")
-        for frame, disp in disparities(predictor, progress):
+        for frame, disp in disparities(predictor, progress, opt.pretrained_path):
             limits = colour_range.update(colour_limits(disp))
             coloured = colourise(disp, opt.cmap, limits)
             append(np.concatenate([np.asarray(frame), coloured], 1 if opt.side_by_side else 0))
@@ -70,23 +71,12 @@ def output_path(opt: Namespace) -> Path:
     from video import check_format
 
     source = Path(opt.image_path).absolute()
-    if not os.path.exists(source):  # a pattern: named after its folder
-        source = source.parent
+    if not os.path.exists(source):  # a pattern: named after the folder that it starts in
+        source = next(folder for folder in source.parents if not set(str(folder)) & set("*?["))
     name = f"{source.stem if os.path.isfile(source) else source.name}.gif"
-    output = Path(opt.output) if opt.output else source.with_name(name)
+    output = Path(opt.output) if opt.output else source.parent / name
     check_format(output, opt.fps)
     return output
-
-
-def check_results(paths: Iterable[str | Path | None], opt: Namespace) -> None:
-    """Raise UserError, before long work, if a result cannot, or may not, be written there."""
-    for path in map(Path, filter(None, paths)):
-        check_writable(path.parent)
-        both = (path, opt.image_path)
-        if all(map(os.path.exists, both)) and os.path.samefile(*both):
-            raise UserError(f"the frames and the result are both {path}: name another file")
-        if os.path.lexists(path) and not opt.overwrite:
-            raise UserError(f"{path} is there already: --overwrite replaces it")
 
 
 def shown_rate(opt: Namespace, output: Path, recorded: Fraction | None) -> Fraction:
@@ -100,13 +90,14 @@ def shown_rate(opt: Namespace, output: Path, recorded: Fraction | None) -> Fract
 
 
 def disparities(
-    predictor: DepthPredictor, frames: Iterable[tuple[str, Image.Image]]
+    predictor: DepthPredictor, frames: Iterable[tuple[str, Image.Image]], network: str
 ) -> Iterator[tuple[Image.Image, np.ndarray]]:
     """Each frame with its 1 / depth, unscaled, float32 (H, W) at the frame's size.
 
-    frames: with their names. Raises UserError at one that is not of the first one's size.
+    frames: with their names; network: what to call it. Raises UserError at a frame that is not of
+    the first one's size, or for which no numbers are predicted.
     """
-    from inference import resize_disp
+    from inference import check_finite, resize_disp
 
     size = None
     for name, frame in frames:
@@ -115,7 +106,9 @@ def disparities(
             found, first = (f"{width}x{height}" for width, height in (frame.size, size))
             raise UserError(f"{name} is {found} (width x height), the first frame is {first}")
         disp = predictor.scaled_disp(predictor.prepare(frame))
-        yield frame, resize_disp(disp, (frame.height, frame.width))[0, 0].cpu().numpy()
+        disp = resize_disp(disp, (frame.height, frame.width))[0, 0].cpu().numpy()
+        check_finite(disp, name, network)
+        yield frame, disp
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ arguments to checked options."""
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _add_pictures(parser: Parser, what: str, result: str) -> argparse._ArgumentG
     group.add_argument(
         "--strict",
         action="store_true",
-        help="stop at a picture that cannot be read, instead of skipping it",
+        help="stop at a picture that cannot be used, instead of skipping it",
     )
     group.add_argument("--cmap", default="magma", help="a colour map of matplotlib, by its name")
     return group
@@ -196,8 +197,13 @@ def export_model_options(argv: Sequence[str] | None = None) -> argparse.Namespac
     add_model(parser, no_cuda=False)
     opt = parse_model(parser, argv)
     for name in opt.output:
-        if Path(name).suffix not in EXPORTS:
+        suffix = Path(name).suffix
+        if suffix not in EXPORTS and suffix.lower() != ".onnx":  # torch loads no .PT2
             parser.error(f"--output {name} must end in .onnx or .pt2")
+    places = [Path(os.path.realpath(Path(name).parent)) / Path(name).name for name in opt.output]
+    for name, place in zip(opt.output, places, strict=True):
+        if places.count(place) > 1:
+            parser.error(f"--output {name} is named twice: give each file once")
     return opt
 
 

@@ -8,10 +8,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 LOGGER_NAME = "bdedepth"
+LONGEST_NAME = 255  # bytes of a file's name, on nearly every file system
 
 
 class UserError(Exception):
@@ -40,10 +43,17 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
 
     A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130, and
     what a signal interrupted with 128 and its number, so that no scheduler takes it for finished.
-    Anything else is a bug of ours and keeps its traceback.
+    SIGTERM unwinds too, so that nothing half-written stays. Anything else is a bug of ours and
+    keeps its traceback.
     """
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if in_main else None
     try:
         main(None)
+    except SystemExit as stop:
+        if stop.code == 128 + signal.SIGTERM:
+            print("stopped by SIGTERM", file=sys.stderr)
+        raise
     except Interrupted as stop:
         print(f"stopped by {stop}", file=sys.stderr)
         sys.exit(128 + stop.number)
@@ -53,6 +63,13 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit(128 + number)
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -84,7 +101,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(".partial" + path.suffix, f".{path.stem}.", path.parent)
+        stem = path.stem[:40]  # the name may be as long as names can be
+        handle, name = tempfile.mkstemp(".partial" + path.suffix, f".{stem}.", path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     os.close(handle)
@@ -108,14 +126,51 @@ def write_text(path: str | Path, text: str) -> None:
 def check_writable(folder: str | Path) -> None:
     """Raise UserError if a folder, which may not exist yet, could not be made and written to.
 
-    Nothing is made: this is for knowing before long work.
+    Nothing stays behind: this is for knowing before long work.
     """
     place = Path(folder).absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        what = "is not a folder" if not place.is_dir() else "cannot be written to"
-        raise UserError(f"cannot write the folder {folder}: {place} {what}")
+    if not place.is_dir():
+        raise UserError(f"cannot write the folder {folder}: {place} is not a folder")
+    try:  # permissions alone do not tell: a disk may be read-only or full
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        message = f"cannot write the folder {folder}: {place} cannot be written to"
+        raise UserError(f"{message}: {reason(error)}") from error
+
+
+def check_results(
+    results: Iterable[Path], sources: Iterable[str | Path | None], overwrite: bool
+) -> None:
+    """Raise UserError, before long work, if results cannot, or may not, be written.
+
+    sources: what is read (None: nothing), which no result replaces, however either is spelled.
+    Another file that is there is replaced with `overwrite` alone. Nothing is made.
+    """
+    results = list(results)
+    for folder in {path.parent for path in results}:
+        check_writable(folder)
+    read = {_identity(path): path for path in sources if path and os.path.exists(path)}
+    for path in results:
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise UserError(f"the result {path} has a name of more than {LONGEST_NAME} bytes")
+        if os.path.isdir(path):
+            raise UserError(f"the result {path} cannot be written: a folder has that name")
+        if os.path.exists(path) and (source := read.get(_identity(path))):
+            raise UserError(
+                f"the result {path} would replace {source}, which is read: it needs another place"
+            )
+    there = [path for path in results if os.path.lexists(path)]
+    if there and not overwrite:
+        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise UserError(f"{there[0]}{more} is there already: --overwrite replaces it")
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    """What all names of one file that is there have in common, links among them."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _umask() -> int:

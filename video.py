@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,8 @@ ENCODERS = {
     ".mp4": ("libx264", "yuv420p", {"crf": "18", "preset": "veryfast"}),
     ".webm": ("libvpx-vp9", "yuv420p", {"crf": "28", "b": "0", "cpu-used": "6"}),
 }
-BT709 = 1  # the number of these colours in H.273, and in FFmpeg
+BT709, UNSPECIFIED = 1, 2  # the numbers of these colours in H.273, and in FFmpeg
+HD_ROWS = 720
 LIMITED_RANGE = 1  # luma from 16 to 235: FFmpeg's AVCOL_RANGE_MPEG
 KEPT = 0.9  # share of the running colour limits that a frame leaves: they follow in some 10 frames
 
@@ -35,6 +36,7 @@ class Frames(NamedTuple):
     pictures: Iterator[tuple[str, Image.Image]]  # with what to call each in a message
     count: int | None  # how many there should be; None: the file does not tell
     rate: Fraction | None  # a second; None: pictures have none
+    files: Sequence[Path]  # what they come from
 
 
 def open_frames(
@@ -43,13 +45,15 @@ def open_frames(
     """Each `every`-th frame of a video file, or of a folder or pattern (`find_pictures`).
 
     At most max_frames, and none at all of a video without any. `skips` takes those that cannot be
-    read. Raises UserError if the source cannot be opened.
+    read, which do not count. Raises UserError if the source cannot be opened.
     """
     if os.path.isfile(source):
         return _open_video(Path(source), skips, every, max_frames)
-    paths = find_pictures(source, ext)[::every][:max_frames]
-    pictures = ((str(path), picture) for path, picture in read_pictures(paths, skips))
-    return Frames(pictures, len(paths), None)
+    paths = find_pictures(source, ext, "a video")
+    taken = paths[::every]
+    pictures = ((str(path), picture) for path, picture in read_pictures(taken, skips))
+    count = min(len(taken), max_frames or len(taken))
+    return Frames(islice(pictures, max_frames), count, None, paths)
 
 
 def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) -> Frames:
@@ -68,7 +72,7 @@ def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) ->
     frames = islice(_decoded(container, path, skips), 0, None, every)
     pictures = ((name, picture) for name, picture in frames if picture is not None)
     rate = stream.average_rate or stream.guessed_rate
-    return Frames(islice(pictures, max_frames), count, rate and rate / every)
+    return Frames(islice(pictures, max_frames), count, rate and rate / every, [path])
 
 
 def _decoded(
@@ -113,8 +117,13 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(frame: av.VideoFrame) -> Image.Image:
-    """A frame as RGB, turned as the file says: a camera held upright films a turned picture."""
-    pixels = frame.to_ndarray(format="rgb24")
+    """A frame as RGB, turned as the file says: a camera held upright films a turned picture.
+
+    Where the file does not tell its colours, HD has those of HD, as in every player.
+    """
+    untold = frame.colorspace == UNSPECIFIED and frame.height >= HD_ROWS
+    colours = {"src_colorspace": "ITU709"} if untold else {}
+    pixels = frame.reformat(format="rgb24", **colours).to_ndarray()
     return Image.fromarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 

@@ -87,6 +87,25 @@ def test_results_are_found_out_before_the_work(tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
+def test_results_that_cannot_be(tmp_path: Path):
+    """One file by two spellings, a folder's name, a name that is too long."""
+    path = save_picture(tmp_path / "in" / "a.png", 0)
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for folder in (tmp_path / "in/./../in", tmp_path / "link"):
+        same = str(folder / "a_depth_unscaled.png")
+        with pytest.raises(UserError, match=r"two results of .*a\.png would be .*--show3d"):
+            check_outputs([path], options(show3d=same, intrinsics="kitti"))
+    (tmp_path / "in" / "a_disp.jpeg").mkdir()
+    with pytest.raises(UserError, match=r"a_disp\.jpeg cannot be written: a folder has that name"):
+        check_outputs([path], options(overwrite=True))
+    with pytest.raises(UserError, match=r"_disp\.jpeg has a name of more than 255 bytes"):
+        check_outputs([tmp_path / f"{'é' * 123}.png"], options(overwrite=True))
+    check_outputs([tmp_path / f"{'a' * 235}.png"], options())
+    write_prediction(prediction(tmp_path / f"{'a' * 235}.png"), DepthPredictor(nn.Identity(), 4, 8),
+                     options(save_depth=True))  # fmt: skip
+    assert len(list(tmp_path.glob("aaa*"))) == 4
+
+
 def test_scale_is_the_ratio_of_medians_where_truth_is_known(tmp_path: Path):
     truth = np.zeros((8, 16), dtype=np.float32)
     truth[0, :3], truth[0, 9:12] = 40, 110  # ratios 20 and 22; medians over both: 75 / 3.5
@@ -96,6 +115,9 @@ def test_scale_is_the_ratio_of_medians_where_truth_is_known(tmp_path: Path):
     truth[1, 0] = 0
     Image.fromarray((truth * 256).astype(np.uint16)).save(tmp_path / "a.png")
     assert scale_to_truth(prediction(Path("a")), tmp_path / "a.png") == pytest.approx(75 / 3.5)
+    (tmp_path / "a.png").rename(tmp_path / "A.PNG")
+    assert scale_to_truth(prediction(Path("A")), tmp_path / "A.PNG") == pytest.approx(75 / 3.5)
+    assert find_truth(Path("in/A.jpg"), 2, str(tmp_path)) == tmp_path / "A.PNG"
     np.save(tmp_path / "double.npy", np.full((16, 32), 8.0))  # of another size, half of it at 2
     assert scale_to_truth(prediction(Path("a")), tmp_path / "double.npy") == pytest.approx(
         8 / np.median(1 / prediction(Path("a")).disp_at(16, 32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -115,13 +116,48 @@ def test_the_files_say_what_they_are(exported):
     assert all(f'"{name}": "{value}"' in extra["metadata.json"] for name, value in settings.items())
 
 
+def test_any_number_of_pictures_is_called_batch(exported):
+    graph = onnx.load(exported[0]).graph
+    shapes = {
+        each.name: [dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim]
+        for each in (*graph.input, *graph.output)
+    }
+    one = ["batch", 1, HEIGHT, WIDTH]
+    assert shapes == {"image": ["batch", 3, HEIGHT, WIDTH], "disp": one, "depth": one}
+
+
 def test_a_written_file_is_not_replaced_unasked(checkpoint, exported):
     with pytest.raises(UserError, match=r"model\.onnx is there already: --overwrite"):
         run(checkpoint, "--output", exported[0])
 
 
+def test_a_file_named_twice_is_refused_however_it_is_spelled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("n.onnx", "./n.onnx", "link/n.onnx", tmp_path / "n.onnx"):
+        with pytest.raises(SystemExit) as end:
+            run("none.pth", "--output", "n.onnx", "n.pt2", name)
+        assert end.value.code == 2
+        assert "error: --output n.onnx is named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("folder.onnx", "a folder has that name"),
+        ("file/a.onnx", "file is not a folder"),
+        ("/proc/a.onnx", "cannot be written to"),  # though root has the permissions
+    ],
+)
+def test_a_place_for_no_file_is_found_before_the_work(tmp_path, name, sentence):
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=sentence):  # and not that there is no checkpoint
+        run("none.pth", "--output", tmp_path / "a.pt2", tmp_path / name, "--overwrite")
+
+
 def test_a_fixed_batch_and_another_opset(checkpoint, tmp_path, capsys):
-    path = tmp_path / "fixed.onnx"
+    path = tmp_path / "fixed.ONNX"
     run(checkpoint, "--output", path, "--opset", "20", "--max_depth", "10")
     model = onnx.load(path)
     assert model.opset_import[0].version == 20
@@ -129,6 +165,7 @@ def test_a_fixed_batch_and_another_opset(checkpoint, tmp_path, capsys):
         1, 3, HEIGHT, WIDTH,
     ]  # fmt: skip
     printed = capsys.readouterr().out
+    assert "fixed.ONNX: ONNX opset 20, image (1, 3, 64, 96)" in printed
     assert "noise, batch 1" in printed
     assert "street, batch 1" in printed
     assert "batch 3" not in printed
@@ -169,7 +206,8 @@ def test_a_nan_is_no_agreement():
 def test_pictures_are_predicted_with_the_file(checkpoint, exported, tmp_path):
     picture = save_picture(tmp_path / "street.png", 0)
     disps = []
-    for name, model in (("torch", checkpoint), ("onnx", exported[0])):
+    loud = shutil.copy(exported[0], tmp_path / "MODEL.ONNX")
+    for name, model in (("torch", checkpoint), ("onnx", loud)):
         flags = ("--pretrained_path", model, "--image_path", picture, "--output", tmp_path / name,
                  "--save_npy", "--post_process", "--no_cuda")  # fmt: skip
         test_simple.main([str(flag) for flag in flags])

@@ -169,13 +169,13 @@ def test_a_broken_picture_is_skipped_and_counted_or_stops(tmp_path: Path, capsys
 
 
 def test_find_images_in_natural_order(tmp_path: Path):
-    for name in ("f10.png", "f2.png", "f2_disp.png", "f1.PNG", "notes.txt"):
+    for name in ("f10.png", "f2.png", "f2_disp.png", "f1.PNG", "notes.txt", "._f2.png"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     images, others = find_images(tmp_path, "png")
-    assert [path.name for path in images] == ["f2.png", "f10.png"]
-    assert {path.name for path in others} == {"f2_disp.png", "f1.PNG", "notes.txt"}
-    assert find_images(tmp_path, ".png")[0] == images
+    assert [path.name for path in images] == ["f1.PNG", "f2.png", "f10.png"]
+    assert {path.name for path in others} == {"f2_disp.png", "notes.txt"}
+    assert find_images(tmp_path, ".png")[0] == find_images(tmp_path, "PNG")[0] == images
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path):

@@ -217,6 +217,10 @@ def test_cameras_by_name_number_and_file(tmp_path):
         ("300,10,160,50", r"a\.png .* fy 0\.104167 times the picture's height"),
         ("300,310,-1,50", r"a\.png .* cx -0\.003125"),
         ("300,310,160,97", r"a\.png .* cy 1\.01042"),
+        ("300,310,79,50", r"a\.png is 320x96 .* 300,310,79,50 .* cx 79, expected 80 to 240"),
+        ("300,310,160,73", r"a\.png is 320x96 .* cy 73, expected 24 to 72"),
+        ("400,190,160,50", r"a\.png is 320x96 .* fx / fy is 2\.10526, expected 0\.5 to 2"),
+        ("140,300,160,50", r"a\.png is 320x96 .* fx / fy is 0\.466667, expected 0\.5 to 2"),
         ("300,310,160,nan", r"a\.png .* cy nan"),
         ("nyu", r"a\.png is 320x96 .* another shape than the pictures of --intrinsics nyu"),
     ],
@@ -329,10 +333,16 @@ def test_points_of_a_picture(checkpoint, tmp_path):
         run(test_simple, checkpoint, tmp_path / "in", "--show3d", tmp_path / "view2.png",
             "--intrinsics", "kitti")  # fmt: skip
     with pytest.raises(UserError, match=r"b\.png .*7000.* fx 77\.7778"):
-        run(test_simple, checkpoint, tmp_path / "in", "--save_ply", "--intrinsics", "7000,60,45,24")
-    with pytest.raises(UserError, match=r"no point to write to .*--far"):
-        run(test_simple, checkpoint, tmp_path / "in", "--save_ply", "--intrinsics", "60,60,45,24",
-            "--far", 0.01, "--overwrite")  # fmt: skip
+        run(test_simple, checkpoint, tmp_path / "in/b.png", "--save_ply", "--intrinsics",
+            "7000,60,45,24")  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1)])
+def test_a_picture_one_pixel_wide_or_high(tmp_path, size):
+    camera = Intrinsics.parse(f"4,4,{size[1] / 2},{size[0] / 2}").matrix(*size, "a.png")
+    cloud = lift(np.full(size, 3.0), np.zeros((*size, 3), np.uint8), camera)
+    assert len(cloud.points) == size[0] * size[1]
+    write_cloud(cloud, None, tmp_path / "a.ply", tmp_path / "a.png")
 
 
 def test_points_of_a_video(checkpoint, tmp_path, capsys):

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch.utils.tensorboard import SummaryWriter
 import report
 from options import train_options
 from report_curves import plots_of
-from run_comparison import BESIDE_THE_POINT, compare
 from run_reader import read_run
 from utils import run_script
 
@@ -195,58 +195,6 @@ def test_curves_are_the_run_s(run):
     assert {plot.file_name for plot in plots.values()} <= names
 
 
-def test_every_option_beside_the_point_is_one():
-    assert set(BESIDE_THE_POINT) <= DEFAULTS.keys()
-
-
-# ---- runs beside each other ----------------------------------------------------------------------
-
-
-def one_row(abs_rel: float, epoch: int = 2) -> str:
-    return f"epoch,step,loss,kitti_eigen/abs_rel\n{epoch},15,0.3,{abs_rel}\n"
-
-
-def test_seeds_are_one_row_with_mean_and_standard_deviation(tmp_path):
-    """0.10, 0.12, 0.17: mean 0.13, squares 9 + 1 + 16 = 26 e-4, / 2 = 13e-4, root 0.036056."""
-    values = {"a": (1, 0.10), "b": (2, 0.12), "c": (3, 0.17)}
-    runs = [
-        write_run(tmp_path / name, one_row(value), drawn=False, seed=seed, num_workers=seed)
-        for name, (seed, value) in values.items()
-    ]
-    runs.append(write_run(tmp_path / "d", one_row(0.2), drawn=False, seed=1, batch_size=4))
-    page = make_report(runs[0], "--compare", *runs)
-    assert tables(page, "<h2>Comparison")[0] == [
-        ["runs", "seeds", "n", "epoch", "batch_size", "abs_rel"],
-        ["a, b, c", "1, 2, 3", "3", "2", "12", "0.1300 ± 0.0361"],
-        ["d", "1", "1", "2", "4", "0.2000"],
-    ]
-
-
-def test_runs_of_other_length_or_code_are_not_averaged(tmp_path):
-    first = write_run(tmp_path / "first", one_row(0.1), drawn=False)
-    shorter = write_run(tmp_path / "shorter", one_row(0.2, epoch=1), drawn=False, seed=2)
-    changed = write_run(tmp_path / "changed", one_row(0.3), drawn=False, seed=3)
-    (changed / "code" / "changes.diff").write_text("")
-    unscored = write_run(tmp_path / "unscored", None, drawn=False, seed=4)
-    runs = [read_run(each) for each in (first, shorter, changed, unscored)]
-    groups = compare(runs, DEFAULTS)
-    assert [group.names for group in groups] == [["first"], ["shorter"], ["changed"], ["unscored"]]
-    assert [group.epoch for group in groups] == [2, 1, 2, None]
-    assert list(groups[0].settings) == ["code"]
-    assert (groups[0].scores["kitti_eigen/abs_rel"].std, groups[3].scores) == (None, {})
-
-
-def test_an_option_that_an_older_run_lacks_is_at_its_default(tmp_path):
-    new = write_run(tmp_path / "new", one_row(0.1), drawn=False)
-    old = write_run(tmp_path / "old", one_row(0.3), drawn=False, seed=2)
-    options = json.loads((old / "opt.json").read_text())
-    del options["warm_up"]
-    (old / "opt.json").write_text(json.dumps(options))
-    (group,) = compare([read_run(new), read_run(old)], DEFAULTS)
-    spread = group.scores["kitti_eigen/abs_rel"]
-    assert (spread.mean, spread.std) == pytest.approx((0.2, 0.02**0.5))
-
-
 # ---- what is not there, or broken ----------------------------------------------------------------
 
 
@@ -309,8 +257,20 @@ def test_damaged_events_are_shown_as_far_as_they_go(tmp_path):
         ("metrics.csv", "step,loss\n5,0.5\n"),
         ("metrics.csv", "epoch,step\n0,5,6\n"),
         ("metrics.csv", "\0"),
+        ("metrics.csv", "epoch,step,loss\nnan,5,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n1e400,5,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n1e300,5,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n0,inf,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n0,1e300,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n0,5,1e308\n1,6,-1e308\n"),
+        ("metrics.csv", "epoch,step,loss\n-1,5,0.5\n"),
+        ("metrics.csv", "epoch,step,loss\n0.5,5,0.5\n"),
         ("environment.json", "{"),
         ("environment.json", "[1]"),
+        ("environment.json", '{"packages": ["a"]}'),
+        ("environment.json", '{"packages": {"a": {}}}'),
+        ("environment.json", '{"device": [[]]}'),
+        ("environment.json", "[" * 100_000),
     ],
 )
 def test_a_damaged_file_is_told_and_the_rest_is_read(tmp_path, name, text):
@@ -323,6 +283,53 @@ def test_a_damaged_file_is_told_and_the_rest_is_read(tmp_path, name, text):
         name != "environment.json",
     )
     assert found.log == LOG.splitlines()
+    assert missing(make_report(run)) == [html.escape(sentence) for sentence in found.missing]
+
+
+def test_an_empty_table_has_no_epochs(tmp_path):
+    found = read_run(write_run(tmp_path / "run", "", drawn=False))
+    assert "metrics.csv cannot be read: epochs are missing" in found.missing
+
+
+def test_the_longest_run_that_is_shown(tmp_path):
+    table = "epoch,step,loss,lr\n0,5,0.5,1e-4\n1000000000,1000000000,0.5,inf\n"
+    page = make_report(write_run(tmp_path / "run", table, drawn=False))
+    assert "not finished: 1000000001 of 3 epochs, 1000000000 steps" in page
+
+
+def test_text_that_is_no_utf_8_is_shown_escaped(tmp_path):
+    run = write_run(tmp_path / "run", drawn=False, exp_name="mine \ud800")
+    (run / "environment.json").write_text('{"device": "GPU \\udfff"}')
+    page = make_report(run)
+    assert "<h1>Run mine \\ud800</h1>" in page
+    assert "GPU \\udfff" in page
+
+
+def test_png_files_of_an_earlier_report_do_not_stay(tmp_path):
+    run = write_run(tmp_path / "run")
+    make_report(run)
+    folder = run / "report"
+    earlier = {path.name for path in folder.glob("*.png")}
+    assert {"loss_local_consistency.png", "color_0_0_1.png", "training_gradient_norm.png"} < earlier
+    (folder / "mine.png").write_bytes((folder / "loss_local_consistency.png").read_bytes())
+    (folder / "training_gradient_norm.png").write_bytes(b"drawn over")
+    shutil.rmtree(run / "tensorboard")
+    (run / "metrics.csv").write_text("epoch,step,loss\n0,5,0.5\n")
+    make_report(run)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"report.html", "loss_loss.png", "mine.png", "training_gradient_norm.png"}
+
+
+def test_a_page_that_is_not_ours_removes_nothing(tmp_path):
+    run = write_run(tmp_path / "run", drawn=False)
+    outside = run / "outside.png"
+    outside.write_bytes(b"png")
+    (run / "report").mkdir()
+    image = '<img data-file="{}" alt="" src="data:image/png;base64,cG5n">'
+    images = image.format("../outside.png") + image.format("\0.png")
+    (run / "report" / "report.html").write_bytes(b"\xff" + images.encode())
+    make_report(run)
+    assert outside.read_bytes() == b"png"
 
 
 def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
@@ -336,8 +343,12 @@ def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
     (run / "opt.json").write_text("{")
     said = refused(monkeypatch, capsys, "--exp", run)
     assert f"cannot read the options of the run {run / 'opt.json'}" in said
-    (run / "opt.json").write_text("[]")
-    assert "holds no options by name" in refused(monkeypatch, capsys, "--exp", run)
+    (run / "opt.json").write_text("[" * 100_000)
+    said = refused(monkeypatch, capsys, "--exp", run)
+    assert f"cannot read the options of the run {run / 'opt.json'}" in said
+    for damaged in ("[]", '{"height": {}}', '{"frame_ids": [[0]]}'):
+        (run / "opt.json").write_text(damaged)
+        assert "holds no options by name" in refused(monkeypatch, capsys, "--exp", run)
     assert not (run / "report").exists()
 
 
@@ -351,8 +362,8 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 def test_a_page_is_whole_or_absent(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", None, drawn=False)
     before = make_report(run)
-    monkeypatch.setattr("report_page.page", lambda *_: "new \ud800")  # no UTF-8 can hold it
-    with pytest.raises(UnicodeEncodeError):
+    monkeypatch.setattr("report_page.page", lambda *_: None)  # which no file takes
+    with pytest.raises(TypeError):
         report.main(["--exp", str(run)])
     assert (run / "report" / "report.html").read_text(encoding="utf-8") == before
     assert not list((run / "report").glob("*.partial*"))

@@ -187,7 +187,7 @@ def test_a_broken_picture_is_skipped_or_stops(checkpoint, tmp_path, capsys):
     run(checkpoint, tmp_path, "--batch_size", 2)
     captured = capsys.readouterr()
     assert f"skipped: cannot read the image {paths[1]}" in captured.err
-    assert "2 coloured disparities (1 could not be read)" in captured.out
+    assert "2 coloured disparities (1 skipped)" in captured.out
     assert not (tmp_path / "1_disp.jpeg").exists()
     for path in paths:
         path.write_bytes(b"")
@@ -202,3 +202,64 @@ def test_nothing_is_done_for_results_that_cannot_be_written(checkpoint, tmp_path
     )
     with pytest.raises(UserError, match=r"cannot write the folder .*a\.png/deep"):
         run(checkpoint, path, "--output", path / "deep")
+
+
+def test_no_result_replaces_what_is_read(checkpoint, tmp_path):
+    """Not even with --overwrite, and however it is spelled."""
+    path = save_picture(tmp_path / "a.png", 0)
+    run(checkpoint, path, "--save_depth", "--output", tmp_path / "truth")
+    truth = tmp_path / "truth" / "a.npy"
+    (tmp_path / "truth" / "a_depth_unscaled.npy").rename(truth)
+    (tmp_path / "link").symlink_to(tmp_path / "truth")
+    camera = tmp_path / "camera.png"
+    camera.write_text("80 80 45 24")
+    for flags in (
+        (path, "--show3d", tmp_path / "truth/../a.png", "--intrinsics", "kitti"),
+        (path, "--show3d", camera, "--intrinsics", camera),
+        (path, "--show3d", tmp_path / "model.png", "--intrinsics", "kitti", "--pretrained_path",
+         tmp_path / "model.png"),
+        (tmp_path, "--show3d", tmp_path / "b.png", "--intrinsics", "kitti", "--ext", "jpg"),
+        (path, "--save_depth", "--scale_from_gt", tmp_path / "link/a_depth_m.npy", "--output",
+         tmp_path / "truth"),
+    ):
+        if flags[0] == tmp_path:
+            (tmp_path / "b.png").symlink_to(save_picture(tmp_path / "only.jpg", 1))
+        for name in ("model.png", "truth/a_depth_m.npy"):
+            (tmp_path / name).write_bytes(truth.read_bytes())
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        with pytest.raises(UserError, match=r"would replace .*, which is read"):
+            run(checkpoint, *flags, "--overwrite")
+        after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        assert after == before
+
+
+def test_a_picture_that_does_not_fit_is_skipped_before_anything_is_written(
+    checkpoint, tmp_path, capsys
+):
+    folder = tmp_path / "in"
+    for seed, (name, size) in enumerate({"a": (48, 90), "b": (90, 48), "c": (48, 90)}.items()):
+        save_picture(folder / f"{name}.png", seed, *size)
+        np.save(folder / f"{name}.npy", np.full(size, 5.0 * (name != "c")))
+    flags = (folder, "--save_depth", "--save_ply", "--intrinsics", "80,80,45,24",
+             "--scale_from_gt", folder, "--output", tmp_path / "out")  # fmt: skip
+    run(checkpoint, *flags, "--batch_size", 3)
+    assert {file.name.split("_")[0] for file in (tmp_path / "out").iterdir()} == {"a"}
+    captured = capsys.readouterr()
+    assert "1 coloured disparities (2 skipped)" in captured.out
+    assert "b.png is 48x90" in captured.err
+    assert "c.npy is known at no pixel" in captured.err
+    with pytest.raises(UserError, match=r"b\.png is 48x90 .* cx 45, expected 12 to 36"):
+        run(checkpoint, *flags, "--strict", "--overwrite")
+    with pytest.raises(UserError, match=r"no point of .*a\.png: .* --far"):
+        run(checkpoint, folder / "a.png", "--save_ply", "--intrinsics", "80,80,45,24", "--far",
+            0.01)  # fmt: skip
+    assert not (folder / "a_disp.jpeg").exists()
+
+
+def test_a_network_that_predicts_no_numbers_is_named(checkpoint, tmp_path, monkeypatch):
+    paths = [save_picture(tmp_path / f"{i}.png", i) for i in range(2)]
+    monkeypatch.setattr(DepthPredictor, "scaled_disp",
+                        lambda self, _, __: torch.full((1, 1, self.height, self.width), torch.nan))
+    with pytest.raises(UserError, match=r"model\.pth predicts numbers for .*0\.png .* not finite"):
+        run(checkpoint, tmp_path)
+    assert sorted(tmp_path.iterdir()) == paths

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 
 import test_video
@@ -149,7 +150,7 @@ def test_a_broken_frame_is_skipped_or_stops(checkpoint, frames, tmp_path, capsys
 
 
 def test_bad_input_is_named(checkpoint, tmp_path):
-    with pytest.raises(UserError, match="neither an image nor a folder"):
+    with pytest.raises(UserError, match="neither a video nor a folder"):
         run(checkpoint, tmp_path / "missing")
     with pytest.raises(UserError, match=r"no \.png image"):
         run(checkpoint, tmp_path)
@@ -158,14 +159,40 @@ def test_bad_input_is_named(checkpoint, tmp_path):
     with pytest.raises(UserError, match="--fps 60: a GIF shows at most 50"):
         run(checkpoint, tmp_path, "--fps", "60")
     (tmp_path / "empty.mp4").touch()
-    with pytest.raises(UserError, match=r"cannot write the folder .*empty\.mp4/deep"):
-        run(checkpoint, tmp_path, "--output", tmp_path / "empty.mp4" / "deep" / "a.gif")
     with pytest.raises(UserError, match=r"cannot read the video .*empty\.mp4"):
         run(checkpoint, tmp_path / "empty.mp4")
     film(tmp_path / "empty.mp4", 0)
     with pytest.raises(UserError, match=r"empty\.mp4 holds no video"):
         run(checkpoint, tmp_path / "empty.mp4")
     save_picture(tmp_path / "a.gif", 0)
-    with pytest.raises(UserError, match=r"the frames and the result are both .*a\.gif"):
+    with pytest.raises(UserError, match=r"a\.gif would replace .*a\.gif, which is read"):
         run(checkpoint, tmp_path / "a.gif", "--overwrite")
+    with pytest.raises(UserError, match=r"cannot write the folder .*empty\.mp4/deep"):
+        run(checkpoint, tmp_path / "a.gif", "--output", tmp_path / "empty.mp4" / "deep" / "b.gif")
     assert {file.name for file in tmp_path.iterdir()} == {"empty.mp4", "a.gif"}
+
+
+def test_no_result_replaces_what_is_read(checkpoint, frames):
+    flags = ("--intrinsics", "kitti", "--overwrite", "--every", 2, "--max_frames", 1)
+    before = {file: file.read_bytes() for file in frames.iterdir()}
+    for source in (frames, str(frames / "*.png")):
+        with pytest.raises(UserError, match=r"2\.png would replace .*2\.png, which is read"):
+            run(checkpoint, source, *flags, "--show3d", frames / f"../{frames.name}/2.png")
+    assert {file: file.read_bytes() for file in frames.iterdir()} == before
+    (frames.parent / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"a\.png cannot be written: a folder has that name"):
+        run(checkpoint, frames, *flags, "--show3d", frames.parent / "a.png")
+
+
+def test_the_gif_of_a_deep_pattern_lies_where_it_starts(checkpoint, tmp_path):
+    save_picture(tmp_path / "fr" / "deep" / "a.png", 0)
+    run(checkpoint, str(tmp_path / "fr/**/*.png"))
+    assert {path.name for path in tmp_path.iterdir()} == {"fr", "fr.gif"}
+
+
+def test_a_network_that_predicts_no_numbers_is_named(checkpoint, frames, monkeypatch):
+    monkeypatch.setattr(DepthPredictor, "scaled_disp",
+                        lambda self, _: torch.full((1, 1, self.height, self.width), torch.nan))
+    with pytest.raises(UserError, match=r"model\.pth predicts numbers for .*1\.png .* not finite"):
+        run(checkpoint, frames)
+    assert [path.name for path in frames.parent.iterdir()] == [frames.name]

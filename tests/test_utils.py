@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +44,37 @@ def test_an_interrupt_is_code_130(capsys):
         run_script(raising(KeyboardInterrupt()))
     assert stop.value.code == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+ENDLESS = """
+import sys, time
+from utils import atomic_path, run_script
+
+def main(_):
+    with atomic_path(sys.argv[1]) as partial:
+        partial.write_text("half")
+        print("ready", flush=True)
+        time.sleep(60)
+
+run_script(main)
+"""
+
+
+def test_a_sigterm_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path / "a.txt")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          cwd=Path(utils.__file__).parent) as run:  # fmt: skip
+        assert run.stdout.readline() == "ready\n"
+        run.terminate()
+        _, told = run.communicate(timeout=30)
+    assert (run.returncode, told) == (143, "stopped by SIGTERM\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_script_leaves_the_signal_as_it_was():
+    before = signal.getsignal(signal.SIGTERM)
+    run_script(lambda _: None)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_bug_keeps_its_traceback():

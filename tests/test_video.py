@@ -88,6 +88,23 @@ def test_every_and_max_frames(tmp_path: Path, every: int, max_frames: int | None
     assert levels_of(frames) == list(expected)
 
 
+@pytest.mark.parametrize(("height", "space"), [(720, "ITU709"), (704, "ITU601")])
+def test_colours_of_a_video_that_tells_nothing(tmp_path: Path, height: int, space: str):
+    """HD is BT.709, and what is smaller is BT.601."""
+    picture = stripes(height, 80)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 80, height, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=space)
+        frame.colorspace = stream.codec_context.colorspace = video.UNSPECIFIED
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    ((_, read),) = open_frames(str(tmp_path / "a.mp4"), "png", Skips(True)).pictures
+    for column, colour in enumerate(COLOURS.astype(int)):
+        assert np.abs(np.asarray(read)[height // 2, 16 * column + 8] - colour).max() < 6
+
+
 # The matrix of a track header, that a player shows the picture with (ISO 14496-12, 8.3.2): the
 # camera was turned; and what is then at the top left.
 ONE = 1 << 16
@@ -300,3 +317,12 @@ def test_folders_of_broken_and_whole_frames(tmp_path: Path, capsys):
     names = [name for name, _ in open_frames(str(tmp_path), "png", skips).pictures]
     assert names == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
     assert (skips.count, "1.png" in capsys.readouterr().err) == (1, True)
+
+
+def test_broken_frames_do_not_count(tmp_path: Path):
+    for i in range(5):
+        save_picture(tmp_path / f"{i}.png", i)
+    (tmp_path / "1.png").write_bytes(b"broken")
+    frames = open_frames(str(tmp_path), "png", Skips(strict=False), max_frames=2)
+    assert [Path(name).name for name, _ in frames.pictures] == ["0.png", "2.png"]
+    assert (frames.count, len(frames.files)) == (2, 5)
