@@ -21,6 +21,7 @@ from augmentations import (
     reshuffle,
     undo_reshuffle,
 )
+from augmentations import _jitter_batch as jitter_batch
 
 OPERATIONS = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
 HEIGHT, WIDTH = 64, 96
@@ -39,7 +40,12 @@ def one_by_one(image: torch.Tensor, jitter: tuple[float, ...]) -> torch.Tensor:
     return image
 
 
-def test_jitter_is_torchvisions_in_every_order():
+# A CPU changes the pictures of each sample in turn, a GPU the batch at once.
+BOTH_WAYS = pytest.mark.parametrize("jitter_colors", [color_jitter, jitter_batch])
+
+
+@BOTH_WAYS
+def test_jitter_is_torchvisions_in_every_order(jitter_colors):
     rng = random.Random(0)
     rows = [
         (*(rng.uniform(0.8, 1.2) for _ in range(3)), rng.uniform(-0.1, 0.1), *map(float, order))
@@ -48,18 +54,30 @@ def test_jitter_is_torchvisions_in_every_order():
     images = torch.rand(len(rows), 3, 9, 11, generator=torch.Generator().manual_seed(0))
     images[:, :, 0, 0] = images[:, :1, 0, 0]  # a grey pixel has no hue
     images[:, :, 0, 1], images[:, :, 0, 2] = 0, 1
-    jittered = color_jitter(images, torch.tensor(rows))
+    before = images.clone()
+    jittered = jitter_colors(images, torch.tensor(rows))
+    assert torch.equal(images, before)
     expected = torch.stack([one_by_one(i, row) for i, row in zip(images, rows, strict=True)])
     assert_close(jittered, expected, atol=2e-5, rtol=0)
     assert (jittered - images).abs().mean() > 0.02
 
 
-def test_samples_without_jitter_stay_as_they_are_beside_others():
+@BOTH_WAYS
+def test_samples_without_jitter_stay_as_they_are_beside_others(jitter_colors):
     images = torch.rand(3, 3, 8, 8)
     other = (0.9, 1.1, 1.2, 0.05, 3.0, 0.0, 2.0, 1.0)
-    jittered = color_jitter(images, torch.tensor([IDENTITY_JITTER, other, IDENTITY_JITTER]))
+    jittered = jitter_colors(images, torch.tensor([IDENTITY_JITTER, other, IDENTITY_JITTER]))
     assert torch.equal(jittered[[0, 2]], images[[0, 2]])
     assert not torch.equal(jittered[1], images[1])
+
+
+@BOTH_WAYS
+def test_frames_of_one_sample_change_alike(jitter_colors):
+    image = torch.rand(1, 3, 8, 8)
+    rows = [(0.9, 1.1, 1.2, 0.05, 3.0, 0.0, 2.0, 1.0), (1.2, 0.8, 1.1, -0.1, 0.0, 1.0, 2.0, 3.0)]
+    jittered = jitter_colors(image.expand(4, -1, -1, -1), torch.tensor(rows).repeat(2, 1))
+    assert_close(jittered[:2], jittered[2:])
+    assert not torch.equal(jittered[0], jittered[1])
 
 
 def test_a_reshuffle_is_two_cuts_and_two_swaps():

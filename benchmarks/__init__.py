@@ -1,0 +1,1 @@
+"""What each part costs beside a textbook's: `python -m benchmarks.run`."""

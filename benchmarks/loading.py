@@ -1,0 +1,120 @@
+"""From pictures on disk to what the networks see: time and bytes of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.material import write_drive
+from benchmarks.measure import Effort, Result, Spread, Target, interleaved
+from benchmarks.textbook import TextbookDataset
+from datasets import build_dataset
+from datasets.files import load_rgb
+from datasets.keys import SampleIndex
+from datasets.mono_dataset import MonoDataset, resize
+from training_step import prepare
+
+TARGET_SIZE = (192, 640)
+BATCH = 4
+FASTER = Target(4, reason=(
+    "PNG decoding and Lanczos of whole pictures, which both sides need and which have to be the "
+    "published ones to the last bit, are most of what is left: see the rows below"
+))
+NEAR_DECODING = Target(1.6, at_most=True, reason=(
+    "resizing three pictures and their crops by Lanczos, whole ones equal to Pillow's to the last "
+    "bit, takes about four fifths as long as decoding them: see the rows above"
+))
+
+
+def measure_loading(place: Path, effort: Effort) -> list[Result]:
+    """Samples of frames 0 -1 1 with both augmentations, from 1242x375 PNG, one worker.
+
+    Ours includes what was moved from the worker to the device (`training_step.prepare`).
+    """
+    lines = write_drive(place)
+    lines = (lines * effort.samples)[: effort.samples]
+    results = []
+    for height, width in effort.sizes:
+        dataset = training_set(place, lines, height, width)
+        beside = _beside_textbook(dataset, effort.repeats)
+        results += [*beside, *_where_time_goes(dataset, beside[0].ours, effort.repeats)]
+    return results
+
+
+def training_set(place: Path, lines: list[str], height: int, width: int) -> MonoDataset:
+    """Frames 0 -1 1 with both augmentations."""
+    return build_dataset("kitti", place, lines, height, width, is_train=True, local_crop=True,
+                         patch_reshuffle=True)  # fmt: skip
+
+
+def _beside_textbook(dataset: MonoDataset, repeats: int) -> list[Result]:
+    size, textbook = f"{dataset.width}x{dataset.height}", TextbookDataset(dataset)
+    sides = {
+        "ours": partial(run_epoch, dataset, prepare),
+        "textbook": partial(run_epoch, textbook, lambda batch: batch),
+    }
+    spent = interleaved(sides, repeats, per=len(dataset))
+    moved = {
+        name: Spread.of([sample_bytes(each)])
+        for name, each in (("ours", dataset), ("textbook", textbook))
+    }
+    judged = (dataset.height, dataset.width) == TARGET_SIZE
+    return [
+        Result("loading: a sample, ready", size, "s", **spent, target=FASTER if judged else None),
+        Result("loading: a sample from the worker", size, "bytes", **moved,
+               target=Target(8) if judged else None),
+    ]  # fmt: skip
+
+
+def run_epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> None:
+    """Every sample through a loader's worker, in batches, and through what follows."""
+    for batch in DataLoader(dataset, BATCH, num_workers=1):
+        on_device(batch)
+
+
+def sample_bytes(dataset: Dataset) -> float:
+    """Of all tensors of a sample."""
+    return float(sum(each.nbytes for each in dataset[0].values() if torch.is_tensor(each)))
+
+
+def _where_time_goes(dataset: MonoDataset, whole: Spread, repeats: int) -> list[Result]:
+    """Parts of a sample, and the whole beside the bare decoding of its three PNGs."""
+    size = f"{dataset.width}x{dataset.height}"
+    numbers = range(min(8, len(dataset)))
+    paths = [[dataset.image_path(dataset.refs[i], f) for f in dataset.frame_ids] for i in numbers]
+    pictures = [[load_rgb(path) for path in sample] for sample in paths]
+    crops = [dataset.draw(SampleIndex(0, i)).crop for i in numbers]
+
+    def bare() -> None:
+        for sample in paths:
+            for path in sample:
+                cv2.imread(path)
+
+    def decoding() -> None:
+        for sample in paths:
+            for path in sample:
+                load_rgb(path)
+
+    def resizing() -> None:
+        for sample, crop in zip(pictures, crops, strict=True):
+            for picture in sample:
+                resize(picture, dataset.height, dataset.width)
+                resize(picture, dataset.height, dataset.width, crop)
+
+    spent = interleaved({"bare": bare, "decode": decoding, "resize": resizing}, repeats,
+                        per=len(numbers))  # fmt: skip
+    judged = (dataset.height, dataset.width) == TARGET_SIZE
+    part = {name: Result(f"loading: of which {name}", size, "s", spent[name])
+            for name in ("decode", "resize")}  # fmt: skip
+    rest = whole.median - spent["decode"].median - spent["resize"].median
+    return [
+        *part.values(),
+        Result("loading: of which the rest", size, "s", Spread.of([rest])),
+        Result("loading: beside bare decoding", size, "s", whole, spent["bare"],
+               NEAR_DECODING if judged else None),
+    ]  # fmt: skip
