@@ -10,7 +10,7 @@ from types import TracebackType
 
 from utils import LOGGER_NAME
 
-AHEAD = 2  # pieces of work that may wait: what is to be written is held in memory until then
+AHEAD = 4  # pieces of work that may wait: what is to be written is held in memory until then
 
 
 class Background:

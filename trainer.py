@@ -341,7 +341,8 @@ class Trainer:
             )
         row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
         run_on_main(self.world, lambda: self.log.metrics(row))
-        self._draw_curves({f"eval/{name}": value for name, value in scores.items()})
+        values = {f"eval/{name}": value for name, value in scores.items()}
+        self.background.submit(partial(self.log.scalars, values, self.step))
         self._save_epoch(scores.get(CHOSEN_BY))
         self.sums, self.summed = {}, 0
         self.epoch, self.batch = self.epoch + 1, 0
@@ -374,17 +375,16 @@ class Trainer:
             self.opt.num_epochs * self.steps_per_epoch,
             self.samples_per_step,
         )
-        self._draw_curves(
-            self.log.progress(progress, clock, means, self.rate)
-            | {"gradient_norm": self.norm.item()}
-        )
-        self.background.submit(partial(self._draw, *detached_sample(batch, pictures), self.step))
+        values = self.log.progress(progress, clock, means, self.rate)
+        values["gradient_norm"] = self.norm.item()
+        sample = detached_sample(batch, pictures)
+        self.background.submit(partial(self._draw, values, *sample, self.step))
 
-    def _draw_curves(self, values: Mapping[str, float]) -> None:
-        """Points in TensorBoard, which one thread alone writes to."""
-        self.background.submit(partial(self.log.scalars, values, self.step))
-
-    def _draw(self, colours: Mapping, pictures: Mapping[str, Tensor], step: int) -> None:
+    def _draw(
+        self, values: Mapping[str, float], colours: Mapping, pictures: Mapping, step: int
+    ) -> None:
+        """Points, pictures and a histogram in TensorBoard, which one thread alone writes to."""
+        self.log.scalars(values, step)
         self.log.images(sample_pictures(colours, pictures, self.frame_ids), step)
         self.log.histogram("disp_0", pictures["disp"], step)
 
