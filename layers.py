@@ -14,7 +14,7 @@ from torch import Tensor
 
 def in_float32(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """function(x), in float32 where autocast would compute in fewer bits."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return function(x)
     with torch.autocast(x.device.type, enabled=False):
         return function(x.float())

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from run_reader import Run
+from run_reader import Run, loss_tag
 from utils import atomic_path
 
 HIGHER_IS_BETTER = ("a1", "a2", "a3")
@@ -58,8 +58,8 @@ def plots_of(run: Run) -> Iterator[Plot]:
 def _all_plots(run: Run) -> Iterator[Plot]:
     for name in run.loss_terms():
         lines = []
-        if f"loss/{name}" in run.curves:
-            curve = run.curves[f"loss/{name}"]
+        if loss_tag(name) in run.curves:
+            curve = run.curves[loss_tag(name)]
             lines.append(Line("mean since the epoch began", curve.steps, curve.values))
         points = run.column(name)
         lines.append(Line("mean of the epoch", [p[1] for p in points], [p[2] for p in points]))

@@ -131,7 +131,9 @@ class RunLog:
             f"batch {clock.batch_time:.3f} s, waiting {clock.waiting:.0%} | {terms} | "
             f"lr {learning_rate:.2e} | {left} left"
         )
-        return {f"loss/{name}": value for name, value in means.items()} | {
+        # The total's curve is called as users of this family know it.
+        curves = {name if name == "loss" else f"loss/{name}": means[name] for name in means}
+        return curves | {
             "lr": learning_rate,
             "samples_per_second": at.samples / clock.batch_time,
             "waiting_for_data": clock.waiting,

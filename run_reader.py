@@ -56,7 +56,7 @@ class Run:
 
     def loss_terms(self) -> list[str]:
         """The loss and its terms, whether metrics.csv or TensorBoard has them."""
-        drawn = [tag.removeprefix("loss/") for tag in self.curves if tag.startswith("loss/")]
+        drawn = [tag.removeprefix("loss/") for tag in self.curves if _is_loss_tag(tag)]
         return list(dict.fromkeys([name for name in self.columns() if _is_loss(name)] + drawn))
 
     def score_columns(self) -> list[str]:
@@ -80,13 +80,22 @@ class Run:
         """What is neither loss nor score: learning rate, throughput, waiting, gradients."""
         curves = {
             tag: curve for tag, curve in self.curves.items()
-            if not tag.startswith(("loss/", "eval/"))
+            if not _is_loss_tag(tag) and not tag.startswith("eval/")
         }  # fmt: skip
         for name in self.columns():
             if "/" not in name and not _is_loss(name) and name not in curves:
                 points = self.column(name)
                 curves[name] = Curve([step for _, step, _ in points], [v for *_, v in points])
         return curves
+
+
+def loss_tag(name: str) -> str:
+    """The curve in TensorBoard of a loss term, or of the loss itself."""
+    return name if name == "loss" else f"loss/{name}"
+
+
+def _is_loss_tag(tag: str) -> bool:
+    return tag == "loss" or tag.startswith("loss/")
 
 
 def _is_loss(name: str) -> bool:

@@ -178,7 +178,7 @@ def test_tensorboard_holds_curves_scores_and_pictures(finished):
 
     tags = EventAccumulator(str(finished / "tensorboard" / "train")).Reload().Tags()
     assert "disp_0" in tags["histograms"]
-    curves = {"loss/loss", "lr", "gradient_norm", "waiting_for_data"}
+    curves = {"loss", "loss/full/photometric", "lr", "gradient_norm", "waiting_for_data"}
     assert curves | {f"eval/{name}" for name in SCORES} <= set(tags["scalars"])
     shown = {"color_0_0/0", "color_-1_0/0", "color_pred_1_0/1", "disp_0/0", "automask_0/1"}
     assert shown | {"error_0/0"} <= set(tags["images"])
