@@ -2,7 +2,7 @@
 
 The full, the cropped and the reshuffled view of a target differ in data, never in code. A view is
 scored by `Objective.reconstruction`, two views of one scene by the `*_consistency` functions, and
-`Objective.total` weighs the named terms (METHOD, sections 3 and 4).
+`Objective.total` weighs the named terms (arXiv 2309.05254).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def intrinsics_at(K: Tensor, inv_K: Tensor, full: int, size: int) -> tuple[Tenso
 
 
 def crop_camera(crop: Tensor, K: Tensor, height: int, width: int) -> Tensor:
-    """The camera of a resized crop that is looked at through the full picture's K (METHOD, 4).
+    """The camera of a resized crop that is looked at through the full picture's K.
 
     A point X of the full camera is `Rc @ X` in the crop's, to a fraction of a pixel.
     crop: (B, 5) as (ratio, resized height, resized width, y0, x0); K: (B, 4, 4) in pixels of

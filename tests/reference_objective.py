@@ -1,6 +1,6 @@
 """The whole objective a second time: slow, plain and in float64, to hold the real one against.
 
-Written from the method's description alone (METHOD, sections 3 and 4), sample by sample, source by
+Written from the method's description alone (arXiv 2309.05254), sample by sample, source by
 source, scale by scale, with pieces of its own: nothing of `losses`, `layers`, `view_synthesis` or
 `augmentations` is used. Differentiable, so that gradients can be compared too. There is no
 tie-breaking noise here: set `Objective.tie_break` to 0 to compare.
