@@ -36,13 +36,8 @@ class RunEvaluation:
         )
         self.sequences = find_training_sequences(opt)
         self.validation = build_validation_set(opt) if opt.val_split else None
-
-    @property
-    def validation_digest(self) -> str | None:
-        """Tells the validation list from another, None where there is none."""
-        if self.validation is None:
-            return None
-        return digest(self.validation.lines)
+        # Tells the validation list from another.
+        self.validation_digest = digest(self.validation.lines) if self.validation else None
 
     def is_due(self, epoch: int) -> bool:
         """Whether anything is scored after this epoch."""

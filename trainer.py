@@ -132,6 +132,7 @@ class Trainer:
                 f"{opt.accumulate} x {opt.batch_size} on each of {world.size} processes: lower "
                 "--batch_size or --accumulate"
             )
+        self.course = course_of(opt, self.dataset.lines, world.size, self.steps_per_epoch)
         self.loader = DataLoader(
             self.dataset,
             opt.batch_size,
@@ -453,7 +454,7 @@ class Trainer:
             "epoch": self.epoch,
             "batch_idx": self.batch,
             "step_in_total": self.step,
-            "course": self._course(),
+            "course": self.course,
             "sums": sums,
             "summed": self.summed,
             "best": self.best,
@@ -462,9 +463,6 @@ class Trainer:
             "lr_scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-
-    def _course(self) -> dict[str, object]:
-        return course_of(self.opt, self.dataset.lines, self.world.size, self.steps_per_epoch)
 
     def _restore(self, state: dict) -> None:
         """Take up a run of ours, or of the published code, where its checkpoint left it."""
@@ -476,7 +474,7 @@ class Trainer:
             )
         try:
             if "course" in state:
-                check_course(path, state["course"], self._course())
+                check_course(path, state["course"], self.course)
             load_parts(self.networks.parts(), state, path)
             self.epoch, self.batch = int(state["epoch"]), int(state["batch_idx"])
             self.step = int(state["step_in_total"])

@@ -41,13 +41,6 @@ COUNTS = [2, pytest.param(3, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)  # half a gigabyte a run
-
-
-@pytest.fixture(scope="module")
 def finished(root):
     """The folder of a run of one epoch by so many processes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,18 +17,11 @@ from tests.processes import (
     run_differences,
     run_job,
 )
-from tests.tiny_kitti import arguments, load, read_metrics, write_kitti
+from tests.tiny_kitti import arguments, load, read_metrics
 
 pytestmark = pytest.mark.slow
 FLAGS = ("--batch_size", 1, "--save_frequency", 1)
 NARROW = {"PROBE_NARROW": "1"}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

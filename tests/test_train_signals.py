@@ -20,19 +20,12 @@ from tests.processes import (
     run_job,
     wait_for,
 )
-from tests.tiny_kitti import arguments, load, write_kitti
+from tests.tiny_kitti import arguments, load
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 NARROW = {"PROBE_NARROW": "1"}
 BATCH = {1: 2, 2: 1}  # 3 steps an epoch for one process and for two
 slow = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

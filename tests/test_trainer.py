@@ -31,7 +31,6 @@ from tests.tiny_kitti import (
     refused,
     run_train,
     snapshot,
-    write_kitti,
     write_list,
 )
 from trainer import Trainer
@@ -50,13 +49,6 @@ TERMS = [
 ]
 SCORES = [f"kitti_eigen/{name}" for name in PROTOCOLS["kitti_eigen"].metrics]
 STEPS = 3  # batches of two in an epoch of six samples
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

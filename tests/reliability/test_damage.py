@@ -9,18 +9,11 @@ import pytest
 
 from checkpoint import previous_path
 from tests.processes import Job, leftovers, run_differences, run_job
-from tests.tiny_kitti import load, write_kitti
+from tests.tiny_kitti import load
 
 pytestmark = pytest.mark.slow
 NARROW = {"PROBE_NARROW": "1"}
 FLAGS = ("--save_frequency", 1)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

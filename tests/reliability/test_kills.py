@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Job, leftovers, run_differences, run_job, wait_for
-from tests.tiny_kitti import write_kitti
 
 pytestmark = pytest.mark.slow
 NARROW = {"PROBE_NARROW": "1"}
@@ -29,13 +28,6 @@ AIMED = {
 }
 RANDOM_KILLS = 3  # in each case beside the aimed ones: 28 kills in all
 LIVES = 30  # more than enough for the kills of a case
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")
