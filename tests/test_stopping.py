@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_signal_is_noted_and_ends_nothing(number):
     assert signal.getsignal(number) == before
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """SIGINT as Python has it; a shell's background jobs, of which the tests may be one, ignore it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_echo_is_no_second_signal_but_a_later_one_is(monkeypatch):
     with StopRequest(World()) as stop:
         signal.raise_signal(signal.SIGINT)
