@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from benchmarks import measure, run
+from benchmarks import measure, run, stepping
 from benchmarks.loading import sample_bytes, training_set
 from benchmarks.material import DRIVE, write_cityscapes, write_drive, write_scans
 from benchmarks.measure import Effort, Result, Spread, Target
@@ -22,6 +22,7 @@ from benchmarks.textbook import TextbookDataset, laser_depth, prepare_triplets
 from datasets.keys import FrameKey
 from kitti_utils import generate_depth_map
 from training_step import prepare
+from utils import UserError
 
 TINY = Effort(2, 2, 1, (6,), ((32, 64),), (640,))
 HEIGHT, WIDTH = 64, 128
@@ -160,3 +161,44 @@ def test_pictures_compress_as_a_cameras_do(tmp_path):
     write_drive(tmp_path, frames=1)
     size = (tmp_path / DRIVE / "image_02/data/0000000000.png").stat().st_size
     assert 500_000 < size < 1_000_000
+
+
+# ---- a training step -------------------------------------------------------------------------
+
+
+def test_a_step_holds_three_quarters_of_a_textbook_s_memory_at_most():
+    """Of the tensors alone; no clock and no other program moves it."""
+    sides = {"ours": (), "saving": ("--checkpoint_activations",), "textbook": None}
+    peaks = {}
+    for name, flags in sides.items():
+        side = stepping.Side("resnet", (96, 320), flags)
+        side.run()
+        peaks[name] = stepping.peak_memory(side)["peak"]
+    assert peaks["textbook"] > 300
+    assert peaks["ours"] <= 0.75 * peaks["textbook"]
+    assert peaks["saving"] <= 0.6 * peaks["textbook"]
+
+
+def test_the_textbook_s_step_computes_our_gradients():
+    ours, textbook = (stepping.Side("resnet", (64, 128), flags) for flags in ((), None))
+    for side in (ours, textbook):
+        side.inputs.cut[:, 0] = 20  # an odd share of the height
+        side.run()
+    for name, part in textbook.step.depth_network.named_parameters():
+        mine = dict(ours.step.depth_network.named_parameters())[name].grad
+        assert_close(mine, part.grad, rtol=1e-2, atol=1e-3 * part.grad.abs().max().item() + 1e-9)
+
+
+def test_sides_step_in_turns():
+    sides = {"ours": (), "textbook": None}
+    said = stepping.in_turns(sides, "resnet", (64, 128), 1)
+    for each in said.values():
+        assert each.keys() == {"step", "convolution", "rest", "peak"}
+        assert all(spread.median > 0 for spread in each.values())
+
+
+def test_sides_that_compute_other_losses_are_refused():
+    stepping.check_losses({"ours": 0.3, "textbook": 0.3 + 2e-5})
+    for other in (0.3001, float("nan")):
+        with pytest.raises(UserError, match="losses differ"):
+            stepping.check_losses({"ours": 0.3, "textbook": other})
