@@ -99,6 +99,14 @@ class MonoDataset(Dataset[Sample]):
         """fx, fy, cx, cy as fractions of the width, height, width, height; None: unknown."""
         raise NotImplementedError
 
+    def own_lines(self) -> list[str]:
+        """What tells the list from another, wherever the data lies."""
+        return self.lines
+
+    def own_cameras(self) -> list[str]:
+        """What tells the cameras from others, where a user states them: a line each."""
+        return []
+
     def stereo_offset(self, ref: Any) -> float:  # noqa: ARG002
         """x of the translation from target to stereo partner, before any mirroring."""
         raise UserError(f"{type(self).__name__} has no stereo partner: leave frame 's' out")
