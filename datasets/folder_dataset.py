@@ -72,11 +72,11 @@ class FolderDataset(MonoDataset):
         self._camera_paths: dict[str, str | None] = {}  # by folder
         self._cameras: dict[str, ClipCamera] = {}  # by file
         super().__init__(self.roots[0], lines, *arguments, **options)
-        self.first_lines: dict[str, FolderRef] = {}
+        self._first_refs: dict[str, FolderRef] = {}
         for ref in self.refs:
-            self.first_lines.setdefault(ref.folder, ref)
-        self._all_known = None not in map(self.camera_path, self.first_lines.values())
-        for ref in self.first_lines.values():
+            self._first_refs.setdefault(ref.folder, ref)
+        self._all_known = None not in map(self.camera_path, self._first_refs.values())
+        for ref in self._first_refs.values():
             if self.intrinsics(ref) is not None:
                 self.check_size(ref, self.image_path(ref, 0))
 
@@ -102,7 +102,8 @@ class FolderDataset(MonoDataset):
         names = self._names(ref)
         name = names.get(ref.frame + frame)
         if name is None:
-            stem, ending = os.path.splitext(names.get(ref.frame, "0000000000.jpg"))
+            like = names.get(ref.frame) or next(iter(names.values()), "0000000000.jpg")
+            stem, ending = os.path.splitext(like)
             name = f"{ref.frame + frame:0{len(stem)}d}{ending}"
         return f"{ref.folder}/{name}"
 
@@ -139,10 +140,10 @@ class FolderDataset(MonoDataset):
 
     def intrinsics(self, ref: FolderRef) -> tuple[float, float, float, float] | None:
         if self.camera_required or self._all_known:
-            return self._camera(ref).intrinsics
+            return self.camera(ref).intrinsics
         return None
 
-    def _camera(self, ref: FolderRef) -> ClipCamera:
+    def camera(self, ref: FolderRef) -> ClipCamera:
         """The camera of a clip, read once. A file that tells no size is for pictures as large as
         the first that asks for it."""
         path = self.camera_path(ref)
@@ -164,7 +165,7 @@ class FolderDataset(MonoDataset):
         self._compare_size(ref, path, self._size(path))
 
     def _compare_size(self, ref: FolderRef, path: str, size: Size) -> None:
-        width, height = self._camera(ref).size
+        width, height = self.camera(ref).size
         if size != (width, height):
             raise UserError(
                 f"{path} is {size[0]}x{size[1]} (width x height), and {self.camera_path(ref)} is "
@@ -186,7 +187,7 @@ class FolderDataset(MonoDataset):
 
     def own_cameras(self) -> list[str]:
         """A line a clip."""
-        known = ((ref, self.intrinsics(ref)) for ref in self.first_lines.values())
+        known = ((ref, self.intrinsics(ref)) for ref in self._first_refs.values())
         return sorted(f"{self.roots.index(ref.root)} {ref.clip} {values}"
                       for ref, values in known if values is not None)
 
