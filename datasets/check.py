@@ -56,10 +56,12 @@ def open_list(opt: argparse.Namespace, split: str, part: str) -> MonoDataset:
         frames = (0,) if part == "test" else (0, -1, 1)
     else:
         lines = split_lines(opt.dataset, split, part)
+    kitti = opt.dataset.startswith("kitti")
+    cameras = {"kitti_intrinsics": opt.kitti_intrinsics} if kitti else {}
     # Over no lines at first: a data set that lacks files of its lines is refused.
     dataset = build_dataset(
         opt.dataset, root, (), opt.height, opt.width, frames, is_train=is_train, jpg=opt.jpg,
-        local_crop=is_train, patch_reshuffle=is_train,
+        local_crop=is_train, patch_reshuffle=is_train, **cameras,
     )  # fmt: skip
     dataset.lines = lines
     dataset.refs = [dataset.parse(line) for line in lines]

@@ -60,6 +60,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=_size, default=640, help="of network input (default 640)")
     parser.add_argument("--jpg", action="store_true", help="KITTI: .jpg pictures instead of .png")
     parser.add_argument("--use_stereo", action="store_true", help="KITTI: stereo partners too")
+    parser.add_argument("--kitti_intrinsics", choices=("nominal", "calib"), default="nominal",
+                        help="KITTI: the cameras, as train.py has them (default nominal)")
     parser.add_argument("--output", default="sheet.png", help="the contact sheet, a .png "
                         "(default sheet.png)")
     opt = parser.parse_args(argv)
@@ -69,8 +71,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
                      "prepare_cityscapes.py, or --only test")
     if opt.data_path_pre is not None and opt.dataset != "cityscapes":
         parser.error(f"--data_path_pre is for cityscapes, got --dataset {opt.dataset}")
-    for flag in ("jpg", "use_stereo"):
-        if getattr(opt, flag) and not opt.dataset.startswith("kitti"):
+    for flag in ("jpg", "use_stereo", "kitti_intrinsics"):
+        if getattr(opt, flag) not in (False, "nominal") and not opt.dataset.startswith("kitti"):
             parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
     if opt.dataset == "folder" and opt.split is not None:
         parser.error("--split is of published data sets: each --data_path of --dataset folder has "
