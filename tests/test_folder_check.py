@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import check
 from datasets.folder_check import SAMPLES, describe_motion, verdicts
 from datasets.motion import apparent_motion
+from tests.test_datasets_check import run as check_anything
 from tests.tiny_folder import write_camera, write_depth, write_folder, write_list
-from utils import run_script
 
 
 def texture(seed: int = 0, width: int = 480, height: int = 160) -> Image.Image:
@@ -71,16 +70,8 @@ def test_the_distribution_by_hand():
 
 def run(capsys, monkeypatch, tmp_path, *flags: object) -> tuple[int, list[str], str]:
     """Exit code, printed lines and stderr of the command, at width 64."""
-    words = ["check", "--dataset", "folder", "--height", "32", "--width", "64", "--output",
-             tmp_path / "sheet.png", *flags]  # fmt: skip
-    monkeypatch.setattr("sys.argv", list(map(str, words)))
-    code = 0
-    try:
-        run_script(check.main)
-    except SystemExit as stop:
-        code = stop.code
-    printed = capsys.readouterr()
-    return code, printed.out.splitlines(), printed.err
+    given = ("--dataset", "folder", "--output", tmp_path / "sheet.png", *flags)
+    return check_anything(capsys, monkeypatch, *given)
 
 
 def slide(root, steps) -> None:
