@@ -84,6 +84,27 @@ def test_a_camera_without_a_size_is_for_the_pictures_that_are_there(tmp_path):
     assert torch.equal(opened(root)[0]["K"], opened(sized)[0]["K"])
 
 
+@pytest.mark.parametrize("text", [
+    "87 92.16 75 24", "# of a phone\n87, 92.16,\n75, 24 # centre", "87,0,75\n0,92.16,24\n0,0,1",
+    "# size: 150x48\n87\n92.16\n75\n24", "\ufeff8.7e1\t92.16 75 24\r\n",
+])  # fmt: skip
+def test_every_spelling_of_a_camera(tmp_path, text):
+    root = write_folder(tmp_path / "root", camera=None)
+    (root / "intrinsics.txt").write_text(text, encoding="utf-8")
+    expected = opened(write_folder(tmp_path / "plain"))[0]["K"]
+    assert torch.equal(opened(root)[0]["K"], expected)
+
+
+@pytest.mark.parametrize("text", [
+    "", "# nothing", "87 92 75", "87 92 75 24 1", "f 92 75 24", "87 1 75 0 92 24 0 0 1",
+    "nan 1 1 1",
+])  # fmt: skip
+def test_what_is_no_camera(tmp_path, text):
+    root = write_folder(tmp_path / "root", camera=None)
+    (root / "intrinsics.txt").write_text(text)
+    assert f"{root}/intrinsics.txt" in refused(root)
+
+
 def dots(root: Path, camera, size, point) -> Path:
     """A clip of three frames with a dot where the camera sees the point."""
     for frame in range(3):
