@@ -180,16 +180,19 @@ class FolderDataset(MonoDataset):
 
     # ---- what tells a run from another -------------------------------------------------------
 
+    def clip(self, ref: FolderRef) -> str:
+        """A clip's name, after the number of its root where there are several: another place is
+        not another clip."""
+        return ref.clip if len(self.roots) == 1 else f"{self.roots.index(ref.root)}/{ref.clip}"
+
     def own_lines(self) -> list[str]:
-        """Lines with the number of their root: another place is not another list."""
-        number = {root: i for i, root in enumerate(self.roots)}
-        return [f"{number[ref.root]} {ref.clip} {ref.frame}" for ref in self.refs]
+        """Lines with the names of `clip`."""
+        return [f"{self.clip(ref)} {ref.frame}" for ref in self.refs]
 
     def own_cameras(self) -> list[str]:
         """A line a clip."""
         known = ((ref, self.intrinsics(ref)) for ref in self._first_refs.values())
-        return sorted(f"{self.roots.index(ref.root)} {ref.clip} {values}"
-                      for ref, values in known if values is not None)
+        return sorted(f"{self.clip(ref)} {values}" for ref, values in known if values is not None)
 
     # ---- true depth --------------------------------------------------------------------------
 
