@@ -223,7 +223,7 @@ def _pictures(run: Run) -> str:
         return ""
     step = next(iter(run.pictures.values())).step
     parts = [f"<h2>Pictures of step {step}</h2>"]
-    for sample in sorted(samples):
+    for sample in sorted(samples, key=lambda name: (" " in name, name)):  # training's first
         figures = "".join(
             _figure(run.pictures[tag].png, picture_file(tag), caption, caption)
             for _, caption, tag in sorted(samples[sample])
