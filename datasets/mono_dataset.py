@@ -99,14 +99,6 @@ class MonoDataset(Dataset[Sample]):
         """fx, fy, cx, cy as fractions of the width, height, width, height; None: unknown."""
         raise NotImplementedError
 
-    def own_lines(self) -> list[str]:
-        """What tells the list from another, wherever the data lies."""
-        return self.lines
-
-    def own_cameras(self) -> list[str]:
-        """What tells the cameras from others, where a user states them: a line each."""
-        return []
-
     def stereo_offset(self, ref: Any) -> float:  # noqa: ARG002
         """x of the translation from target to stereo partner, before any mirroring."""
         raise UserError(f"{type(self).__name__} has no stereo partner: leave frame 's' out")
@@ -127,6 +119,14 @@ class MonoDataset(Dataset[Sample]):
         """True depth of every line, cut as the picture is. Raises UserError if files are missing,
         and where the layout holds none."""
         raise UserError(f"{type(self).__name__} has no ground truth beside its pictures")
+
+    def own_lines(self) -> list[str]:
+        """What tells the list from another, wherever the data lies."""
+        return self.lines
+
+    def own_cameras(self) -> list[str]:
+        """What tells the cameras from others, where a user states them: a line each."""
+        return []
 
     # ---- what all of them share ------------------------------------------------------------
 
