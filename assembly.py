@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from checkpoint import load_checkpoint, load_parts
 from datasets import build_dataset
+from datasets.folder_lists import folder_lines, own_list
 from datasets.mono_dataset import MonoDataset
 from datasets.splits import split_lines
 from distributed import World
@@ -43,7 +44,7 @@ def build_training_set(opt: Namespace) -> MonoDataset:
     return build_dataset(
         opt.dataset,
         opt.data_path_pre or opt.data_path,
-        split_lines(opt.dataset, opt.split, "train"),
+        _list_lines(opt, opt.split, "train"),
         opt.height,
         opt.width,
         frame_ids=frame_ids(opt),
@@ -54,21 +55,45 @@ def build_training_set(opt: Namespace) -> MonoDataset:
         patch_reshuffle=opt.use_patch_reshuffle,
         jpg=opt.jpg,
         pyramid_of_sources=opt.v1_multiscale,
+        **_camera_options(opt),
     )
 
 
+def _list_lines(opt: Namespace, split: str, part: str) -> list[str]:
+    """The lines of a list: of folders each root's own, unless `split` names another folder."""
+    if opt.dataset == "folder":
+        return folder_lines(opt.data_path, [part], split)
+    return split_lines(opt.dataset, split, part)
+
+
+def _camera_options(opt: Namespace) -> dict[str, object]:
+    """What a data set is told of its cameras."""
+    if opt.dataset.startswith("kitti"):
+        return {"kitti_intrinsics": opt.kitti_intrinsics}
+    return {}
+
+
+def has_validation(opt: Namespace) -> bool:
+    """Whether there is a validation list: --val_split, or of folders one in a root, unless
+    --no_eval says otherwise."""
+    if opt.dataset == "folder" and not opt.val_split:
+        return not opt.no_eval and any(own_list(root, ["val"]) for root in opt.data_path)
+    return bool(opt.val_split)
+
+
 def build_validation_set(opt: Namespace) -> MonoDataset:
-    """The validation list of --val_split, in the layout of training, not augmented. Raises
-    UserError as `build_training_set` does."""
+    """The validation list, in the layout of training, not augmented. Raises UserError as
+    `build_training_set` does."""
     return build_dataset(
         opt.dataset,
         opt.data_path_pre or opt.data_path,
-        split_lines(opt.dataset, opt.val_split, "val"),
+        _list_lines(opt, opt.val_split or "", "val"),
         opt.height,
         opt.width,
         frame_ids=frame_ids(opt),
         is_validation=True,
         jpg=opt.jpg,
+        **_camera_options(opt),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,21 +30,28 @@ def digest(lines: Sequence[str]) -> str:
 
 
 def course_of(
-    opt: Namespace, lines: Sequence[str], processes: int, steps_per_epoch: int
+    opt: Namespace,
+    lines: Sequence[str],
+    cameras: Sequence[str],
+    processes: int,
+    steps_per_epoch: int,
 ) -> dict[str, object]:
-    """The run's course as plain values. lines: of the training list."""
+    """The run's course as plain values. lines: of the training list; cameras: the user's own."""
     course = {name: vars(opt)[name] for name in COURSE}
     if opt.lr_sche_type == "cos" or opt.warm_up:  # their rates follow from the last step
         course["num_epochs"] = opt.num_epochs
     course["training list (digest)"] = digest(lines)
+    if cameras:
+        course["cameras (digest)"] = digest(cameras)
     return course | {"number of processes": processes, "steps an epoch": steps_per_epoch}
 
 
-def check_course(path: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+def check_course(path: Path, before: dict[str, object], now: dict[str, object]) -> None:
     """Raise UserError naming the first setting that differs from the checkpoint at `path`."""
-    for name, value in now.items():
-        if before.get(name) != value:
+    for name in now | before:
+        if before.get(name) != now.get(name):
             raise UserError(
-                f"{path} was written with another {name}: {before.get(name)}, now {value}; resume "
-                "with the settings it was started with, or start anew under another --exp_name"
+                f"{path} was written with another {name}: {before.get(name)}, now "
+                f"{now.get(name)}; resume with the settings it was started with, or start anew "
+                "under another --exp_name"
             )

@@ -129,6 +129,9 @@ PROTOCOLS = {
     )
 }  # fmt: skip
 
+# True depth of a user's own beside a user's own frames: not one of the published benchmarks.
+FOLDER = Protocol("folder", "folder of frames (all known depths, 80 m)", 1e-3, 80.0, (1e-3, 80.0))
+
 
 @dataclass(frozen=True)
 class ImageScore:

@@ -16,9 +16,10 @@ import numpy as np
 
 from datasets import build_dataset
 from datasets.files import some_of
+from datasets.folder_lists import folder_lines, own_list
 from datasets.mono_dataset import MonoDataset
 from datasets.splits import split_lines
-from evaluation import PROTOCOLS, STEREO_SCALE, Protocol, check_count
+from evaluation import FOLDER, PROTOCOLS, STEREO_SCALE, Protocol, check_count
 from ground_truth import load_gt_depths
 from odometry import is_sequence
 from utils import UserError
@@ -39,6 +40,7 @@ TESTED_WITH = {
     "cityscapes": "cityscapes",
 }
 OWN_LIST = "test_files.txt"
+FOLDER_PARTS = ("test", "val")  # the lists of a folder of frames that it is scored on, the first
 
 
 class Benchmark(NamedTuple):
@@ -56,16 +58,19 @@ def find_benchmarks(
     """Every benchmark that the options name, all of its files there, for input (height, width).
 
     One of each --*_path, and of KITTI one a split of --eval_split. trained: also the test set of
-    the --dataset that a run trains on, in --data_path where no flag names another root. truth: look
-    for true depth (else that is an empty list). Raises UserError for what is missing, and for two
-    benchmarks that would be scored under one name.
+    the --dataset that a run trains on, in --data_path where no flag names another root; a folder
+    of frames may have none. truth: look for true depth (else that is an empty list). Raises
+    UserError for what is missing, and for two benchmarks that would be scored under one name.
     """
     roots = {
         "kitti": opt.kitti_path,
         "nyuv2": opt.nyuv2_path,
         "make3d": opt.make3d_path,
         "cityscapes": opt.cityscapes_path,
+        "folder": opt.folder_path and [opt.folder_path],
     }
+    if trained and opt.dataset == "folder" and not opt.folder_path:
+        roots["folder"] = [root for root in opt.data_path if _has_truth(root)] or None
     if trained and opt.dataset in TESTED_WITH:
         roots[TESTED_WITH[opt.dataset]] = roots[TESTED_WITH[opt.dataset]] or opt.data_path
     found: list[Benchmark] = []
@@ -78,6 +83,8 @@ def find_benchmarks(
                 names = [name for name in names if not is_sequence(name)]
             splits = _depth_splits(names)
             sets = [_kitti(opt, root, split, (height, width), truth) for split in splits]
+        elif name == "folder":
+            sets = [_folders(root, (height, width), truth)]
         else:
             sets = [_single(name, root, (height, width), truth)]
         for each in sets:
@@ -138,6 +145,20 @@ def _single(name: str, root: str, size: tuple[int, int], truth: bool) -> Benchma
     elif truth:
         depths = data.ground_truth()
     return Benchmark(protocol, data, lines, depths)
+
+
+def _folders(roots: Sequence[str], size: tuple[int, int], truth: bool) -> Benchmark:
+    """Folders of frames with true depth: the test list of each, else its validation list."""
+    lines = folder_lines(roots, FOLDER_PARTS)
+    data = build_dataset("folder", roots, lines, *size, frame_ids=(0,), camera_required=False)
+    lists = ", ".join(str(own_list(root, FOLDER_PARTS)) for root in roots)
+    protocol = replace(FOLDER, title=f"{FOLDER.title} on {lists}")
+    return Benchmark(protocol, data, lines, data.ground_truth() if truth else [])
+
+
+def _has_truth(root: str) -> bool:
+    """Whether a folder of frames can be scored: most have no true depth."""
+    return os.path.isdir(Path(root) / "depth") and own_list(root, FOLDER_PARTS) is not None
 
 
 def kitti_protocol(split: str) -> Protocol:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,43 @@ def load_velodyne(path: str | Path) -> np.ndarray:
     return np.frombuffer(content, np.float32).reshape(-1, 4)
 
 
+def number_row(
+    values: Mapping[str, np.ndarray], path: str | Path, key: str, *shape: int
+) -> np.ndarray:
+    """The row `key` of `values`, read from the calibration file `path`, as an array of this shape.
+
+    Raises UserError naming file and row if it is missing or is not that many numbers.
+    """
+    value = values.get(key)
+    if value is None or value.size != np.prod(shape) or not np.isfinite(value).all():
+        raise UserError(f"{path} has no row {key!r} of {np.prod(shape)} numbers")
+    return value.reshape(shape)
+
+
+def picture_size(values: Mapping[str, np.ndarray], path: str | Path, key: str) -> tuple[int, int]:
+    """(width, height) of the rectified pictures, from a row `S_rect_0c` of `number_row`."""
+    width, height = number_row(values, path, key, 2)
+    if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
+        raise UserError(f"{path} has pictures of {width:g}x{height:g} pixels in {key}")
+    return int(width), int(height)
+
+
+def rectified_camera(
+    path: str | Path, key: str, size: str | tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy of a rectified camera, as fractions of the width, height, width, height.
+
+    path: a calibration file; key: the row of its projection (3, 4); size: the row of the pictures'
+    size, or (width, height). The numbers are the file's: KITTI counts pixels from 1, which is less
+    than a thousandth of the size. Raises UserError naming a file or a row that is missing.
+    """
+    values = read_calib_file(path)
+    P = number_row(values, path, key, 3, 4)
+    width, height = picture_size(values, path, size) if isinstance(size, str) else size
+    fx, fy, cx, cy = (float(P[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return fx / width, fy / height, cx / width, cy / height
+
+
 def velo_to_image(calib_dir: str | Path, cam: int = 2) -> tuple[np.ndarray, tuple[int, int]]:
     """The projection from laser points to pixels of a rectified camera (2 left, 3 right colour).
 
@@ -53,22 +91,14 @@ def velo_to_image(calib_dir: str | Path, cam: int = 2) -> tuple[np.ndarray, tupl
     laser_file = Path(calib_dir) / "calib_velo_to_cam.txt"
     camera, laser = read_calib_file(camera_file), read_calib_file(laser_file)
 
-    def row(path: Path, key: str, *shape: int) -> np.ndarray:
-        value = (camera if path is camera_file else laser).get(key)
-        if value is None or value.size != np.prod(shape) or not np.isfinite(value).all():
-            raise UserError(f"{path} has no row {key!r} of {np.prod(shape)} numbers")
-        return value.reshape(shape)
-
     cam_T_velo = np.eye(4)
-    cam_T_velo[:3, :3] = row(laser_file, "R", 3, 3)
-    cam_T_velo[:3, 3] = row(laser_file, "T", 3)
+    cam_T_velo[:3, :3] = number_row(laser, laser_file, "R", 3, 3)
+    cam_T_velo[:3, 3] = number_row(laser, laser_file, "T", 3)
     rectification = np.eye(4)
-    rectification[:3, :3] = row(camera_file, "R_rect_00", 3, 3)
-    projection = row(camera_file, f"P_rect_{cam:02d}", 3, 4)
-    width, height = row(camera_file, "S_rect_02", 2)
-    if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
-        raise UserError(f"{camera_file} has pictures of {width:g}x{height:g} pixels in S_rect_02")
-    return projection @ rectification @ cam_T_velo, (int(height), int(width))
+    rectification[:3, :3] = number_row(camera, camera_file, "R_rect_00", 3, 3)
+    projection = number_row(camera, camera_file, f"P_rect_{cam:02d}", 3, 4)
+    width, height = picture_size(camera, camera_file, "S_rect_02")
+    return projection @ rectification @ cam_T_velo, (height, width)
 
 
 def generate_depth_map(
@@ -124,10 +154,11 @@ def splat_nearest(
     return result
 
 
-def read_depth_png(path: str | Path) -> np.ndarray:
+def read_depth_png(path: str | Path, steps: float = 256) -> np.ndarray:
     """KITTI's improved ground truth, 16-bit PNG: float32 (height, width), metres, 0 unknown.
 
-    Raises UserError if the file is missing or no such picture.
+    steps: what the file holds for a metre. Raises UserError if the file is missing or no such
+    picture.
     """
     try:
         with Image.open(path) as image:
@@ -135,6 +166,6 @@ def read_depth_png(path: str | Path) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot read the depth map {path}: {reason(error)}") from error
     if not mode.startswith("I"):
-        raise UserError(f"the depth map {path} is no 16-bit grey PNG (metres times 256): it is a "
-                        f"picture of mode {mode}")
-    return values.astype(np.float32) / 256
+        raise UserError(f"the depth map {path} is no 16-bit grey PNG (metres times {steps:g}): it "
+                        f"is a picture of mode {mode}")
+    return values.astype(np.float32) / np.float32(steps)

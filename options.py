@@ -36,6 +36,7 @@ DATASETS = {
     "kitti_depth": "eigen_zhou",
     "nyuv2": "",
     "cityscapes": "",
+    "folder": "",
 }
 # What can be scored on, each with a flag of its root.
 TEST_SETS = {
@@ -43,6 +44,7 @@ TEST_SETS = {
     "nyuv2": "NYUv2",
     "make3d": "Make3D",
     "cityscapes": "Cityscapes (raw)",
+    "folder": "a folder of frames with true depth",
 }
 # What a choice's flags are read by; beside another they would silently do nothing.
 CHOICES_FLAGS = {
@@ -94,8 +96,10 @@ def _add_train_data(parser: Parser) -> None:
     group = parser.add_argument_group("data and files")
     group.add_argument(
         "--data_path",
+        nargs="+",
         required=True,
-        help="root folder of the data set (of Cityscapes: the raw one, for testing)",
+        help="root folder of the data set (of Cityscapes: the raw one, for testing); of --dataset "
+        "folder one or several, each with its own cameras and lists",
     )
     group.add_argument(
         "--data_path_pre", help="Cityscapes: folder of the triplets that prepare_cityscapes.py made"
@@ -103,7 +107,10 @@ def _add_train_data(parser: Parser) -> None:
     group.add_argument("--log_dir", default="~/tmp", help="folder of all runs")
     group.add_argument("--exp_name", default="mdp", help="the run lives in LOG_DIR/EXP_NAME")
     group.add_argument(
-        "--dataset", choices=tuple(DATASETS), default="kitti", help="layout of the data"
+        "--dataset",
+        choices=tuple(DATASETS),
+        default="kitti",
+        help="layout of the data; folder: frames of your own, as prepare_video.py writes them",
     )
     group.add_argument(
         "--split",
@@ -111,6 +118,13 @@ def _add_train_data(parser: Parser) -> None:
         "odom, the default of kitti_odom) or a folder with train_files.txt",
     )
     group.add_argument("--jpg", action="store_true", help="read .jpg pictures instead of .png")
+    group.add_argument(
+        "--kitti_intrinsics",
+        choices=("nominal", "calib"),
+        default="nominal",
+        help="of KITTI: one camera for all drives, as published, or each day's own (sequence's, of "
+        "odometry) from its calibration file; the stereo baseline stays nominal",
+    )
     group.add_argument("--height", type=size, default=192, help="network input, multiple of 32")
     group.add_argument("--width", type=size, default=640, help="network input, multiple of 32")
     group.add_argument(
@@ -277,7 +291,8 @@ def _add_train_evaluation(parser: Parser) -> None:
     group.add_argument(
         "--val_split",
         help="also the photometric loss on a validation list, a published one or a folder with "
-        "val_files.txt: the best epoch by it is kept as models/best.pth",
+        "val_files.txt (of --dataset folder by default each root's own): the best epoch by it is "
+        "kept as models/best.pth",
     )
     group.add_argument("--no_eval", action="store_true", help="do not evaluate")
     group.add_argument(
@@ -445,9 +460,29 @@ def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
             f"and with no other, got --dataset {opt.dataset} --data_path_pre {opt.data_path_pre}"
         )
     if not opt.dataset.startswith("kitti"):
-        for flag in ("jpg", "use_stereo"):
-            if getattr(opt, flag):
+        for flag in ("jpg", "use_stereo", "kitti_intrinsics"):
+            if _was_given(parser, opt, flag):
                 parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
+    _check_roots(parser, opt)
+
+
+def _check_roots(parser: Parser, opt: argparse.Namespace) -> None:
+    """Several roots are of folders alone, each with its own lists; elsewhere the root is a text."""
+    several = len(opt.data_path) > 1
+    if opt.dataset != "folder":
+        if several:
+            parser.error(
+                f"--data_path takes one folder with --dataset {opt.dataset}, got "
+                f"{len(opt.data_path)}: several go with --dataset folder"
+            )
+        (opt.data_path,) = opt.data_path
+        return
+    for flag in ("split", "val_split"):
+        if several and getattr(opt, flag):
+            parser.error(
+                f"--{flag} is one list, and --data_path names {len(opt.data_path)} folders: each "
+                "has its own train_files.txt and val_files.txt"
+            )
 
 
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:

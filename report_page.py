@@ -10,7 +10,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from evaluation import PROTOCOLS
+from evaluation import FOLDER, PROTOCOLS
 from report_curves import HIGHER_IS_BETTER, Plot
 from run_comparison import Group, code_of
 from run_reader import Run
@@ -54,6 +54,7 @@ PICTURES = {
     r"color_s_0": "stereo partner",
     r"color_(.+)_0": "source frame %s",
 }
+VALIDATION = "val/"  # before the tags of pictures of the validation list
 LOG_LINES = 40  # shown, from the end
 
 
@@ -119,7 +120,8 @@ def score_title(group: str) -> str:
         return PROTOCOLS[group].title
     if group.startswith("kitti_odom_"):
         return f"KITTI odometry, sequence {group.removeprefix('kitti_odom_')} (camera path)"
-    return {"val": "Validation list (no true depth)"}.get(group, group)
+    titles = {"val": "Validation list (no true depth)", FOLDER.name: FOLDER.title}
+    return titles.get(group, group)
 
 
 def how_scored(title: str, log: Sequence[str]) -> str:
@@ -214,12 +216,14 @@ def _pictures(run: Run) -> str:
     samples: dict[str, list[tuple[int, str, str]]] = {}
     for tag in run.pictures:
         kind, _, sample = tag.rpartition("/")
+        if kind.startswith(VALIDATION):
+            kind, sample = kind.removeprefix(VALIDATION), f"{sample} of the validation list"
         samples.setdefault(sample, []).append((*_caption(kind), tag))
     if not samples:
         return ""
     step = next(iter(run.pictures.values())).step
     parts = [f"<h2>Pictures of step {step}</h2>"]
-    for sample in sorted(samples):
+    for sample in sorted(samples, key=lambda name: (" " in name, name)):  # training's first
         figures = "".join(
             _figure(run.pictures[tag].png, picture_file(tag), caption, caption)
             for _, caption, tag in sorted(samples[sample])

@@ -18,6 +18,7 @@ BESIDE_THE_POINT = (
     "seed", "exp_name", "log_dir", "resume", "local_rank", "global_rank", "world_size",
     "num_workers", "log_frequency", "save_frequency", "keep", "eval_every", "no_cuda",
     "data_path", "data_path_pre", "kitti_path", "nyuv2_path", "make3d_path", "cityscapes_path",
+    "folder_path",
 )  # fmt: skip
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from assembly import build_validation_set
+from assembly import build_validation_set, has_validation
 from course import digest
-from distributed import World
+from distributed import World, run_on_main
 from evaluation import evaluate
 from evaluation_sets import cautions, find_benchmarks, fixed_scale
 from inference import DepthPredictor
@@ -19,10 +20,12 @@ from pose_inference import (
     results_table,
 )
 from training_step import TrainingStep
-from validation import validate
+from validation import validate, validation_pictures
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from torch import Tensor
 
 
 class RunEvaluation:
@@ -35,9 +38,9 @@ class RunEvaluation:
             [] if opt.no_eval else find_benchmarks(opt, opt.height, opt.width, trained=True)
         )
         self.sequences = find_training_sequences(opt)
-        self.validation = build_validation_set(opt) if opt.val_split else None
+        self.validation = build_validation_set(opt) if has_validation(opt) else None
         # Tells the validation list from another.
-        self.validation_digest = digest(self.validation.lines) if self.validation else None
+        self.validation_digest = digest(self.validation.own_lines()) if self.validation else None
 
     def is_due(self, epoch: int) -> bool:
         """Whether anything is scored after this epoch."""
@@ -63,10 +66,21 @@ class RunEvaluation:
             )  # fmt: skip
             values = ", ".join(f"{name} {value:.5f}" for name, value in scores.items())
             log.info("epoch %d: %d validation samples: %s", epoch, len(self.validation), values)
+            log.info(
+                "epoch %d: %.1f%% of their pixels are auto-masked, %.1f%% of the lower halves are "
+                "far (holes)", epoch, 100 * (1 - scores["val/automask"]), 100 * scores["val/holes"],
+            )  # fmt: skip
         if self._tests_are_due(epoch):
             scores |= self._benchmark_scores(networks, epoch, log, check)
             scores |= self._sequence_scores(networks, epoch, log)
         return scores
+
+    def pictures(self, networks: TrainingStep) -> dict[str, Tensor]:
+        """Of the validation list, on the main process; none elsewhere and without such a list."""
+        if self.validation is None:
+            return {}
+        draw = partial(validation_pictures, networks, self.validation, self.world.device)
+        return run_on_main(self.world, draw) or {}
 
     def _benchmark_scores(
         self, networks: TrainingStep, epoch: int, log: logging.Logger, check: Callable[[], None]

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, distributed
 from torch.utils.tensorboard import SummaryWriter
 from yacs.config import CfgNode
@@ -81,7 +83,8 @@ class RunLog:
     """The folder of a run, written by the main process; the other ranks' calls do nothing.
 
     `logger.log`, `opt.json`, `options.yaml` (the same for --config), `code/` (commit and
-    uncommitted changes), `environment.json`, `tensorboard/train` and `metrics.csv`.
+    uncommitted changes), `environment.json`, `tensorboard/train`, `metrics.csv` and, with a
+    validation list, `pictures/`.
     """
 
     def __init__(self, folder: Path, is_main: bool, step: int = 0) -> None:
@@ -161,6 +164,16 @@ class RunLog:
             with self._drawing():
                 for name, picture in pictures.items():
                     self.writer.add_image(name, picture, step)
+
+    def validation(
+        self, pictures: Mapping[str, Tensor], sheet: np.ndarray, epoch: int, step: int
+    ) -> None:
+        """Pictures of the validation list, under `val/`; and their sheet, uint8 (h, w, 3), as
+        `pictures/val{epoch}.png`."""
+        self.images({f"val/{name}": picture for name, picture in pictures.items()}, step)
+        if self.is_main:
+            with atomic_path(self.folder / "pictures" / f"val{epoch}.png") as partial:
+                Image.fromarray(sheet).save(partial)
 
     def histogram(self, name: str, values: Tensor, step: int) -> None:
         """How the values, of any shape, kind and device, are spread; those that are no numbers are

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def detached_sample(batch: Mapping, pictures: Mapping[str, Tensor]) -> tuple[dic
 def sample_pictures(
     colours: Mapping, pictures: Mapping[str, Tensor], frame_ids: Sequence[int | str]
 ) -> dict[str, Tensor]:
-    """Pictures (3 or 1, H, W) in [0, 1] of each sample.
+    """Pictures (3 or 1, H, W), floats in [0, 1] or uint8, of each sample.
 
     colours: uint8 pictures by `FrameKey`; pictures: `warped`, `disp`, `automask` and `error` of
     `TrainingStep`; frame_ids: the target, then the sources.
@@ -37,6 +38,22 @@ def sample_pictures(
         shown[f"automask_0/{i}"] = pictures["automask"][i][None]
         shown[f"error_0/{i}"] = _coloured(pictures["error"][i])
     return shown
+
+
+def sheet(pictures: Mapping[str, Tensor]) -> np.ndarray:
+    """A row a sample: its image, disparity and error side by side, uint8 (height, width, 3).
+
+    pictures: of `sample_pictures`.
+    """
+    count = sum(name.startswith("color_0_0/") for name in pictures)
+    kinds = ("color_0_0", "disp_0", "error_0")
+    rows = [[_bytes(pictures[f"{kind}/{i}"]) for kind in kinds] for i in range(count)]
+    return torch.cat([torch.cat(row, 2) for row in rows], 1).permute(1, 2, 0).numpy()
+
+
+def _bytes(picture: Tensor) -> Tensor:
+    """As uint8: what is coloured is so already."""
+    return (picture * 255).round().byte() if picture.is_floating_point() else picture
 
 
 def _coloured(values: Tensor) -> Tensor:

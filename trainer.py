@@ -44,7 +44,7 @@ from optimisation import clip_gradients, move_schedule
 from profiling import StepProfile
 from run_evaluation import RunEvaluation
 from run_log import Clock, Progress, RunLog
-from run_pictures import detached_sample, sample_pictures
+from run_pictures import detached_sample, sample_pictures, sheet
 from runtime import Runtime, compile_networks
 from stopping import StopRequest
 from utils import Interrupted, UserError, check_writable, read_lines, reason, write_text
@@ -133,7 +133,10 @@ class Trainer:
                 f"{opt.accumulate} x {opt.batch_size} on each of {world.size} processes: lower "
                 "--batch_size or --accumulate"
             )
-        self.course = course_of(opt, self.dataset.lines, world.size, self.steps_per_epoch)
+        self.course = course_of(
+            opt, self.dataset.own_lines(), self.dataset.own_cameras(), world.size,
+            self.steps_per_epoch,
+        )  # fmt: skip
         self.loader = DataLoader(
             self.dataset,
             opt.batch_size,
@@ -177,8 +180,8 @@ class Trainer:
         run_on_main(self.world, lambda: write_text(self.folder / LAUNCH_FILE, self.world.launch))
         for warning in self.warnings if self.world.is_main else []:
             self.log.logger.warning("warning: %s", warning)
-        for folder in (self.folder, self.folder / "models", self.folder / "code"):
-            run_on_main(self.world, partial(remove_partial_files, folder))
+        for name in ("", "models", "code", "pictures"):
+            run_on_main(self.world, partial(remove_partial_files, self.folder / name))
 
     # ---- the run -----------------------------------------------------------------------------
 
@@ -344,6 +347,7 @@ class Trainer:
             scores = self.evaluation.score(
                 self.networks, self.epoch, self.log.logger, self.stop.check
             )
+            self._show_validation()
         row = {"epoch": self.epoch, "step": self.step, **means, "lr": self.rate, **scores}
         run_on_main(self.world, lambda: self.log.metrics(row))
         values = {f"eval/{name}": value for name, value in scores.items()}
@@ -392,6 +396,13 @@ class Trainer:
         self.log.scalars(values, step)
         self.log.images(sample_pictures(colours, pictures, self.frame_ids), step)
         self.log.histogram("disp_0", pictures["disp"], step)
+
+    def _show_validation(self) -> None:
+        """What the networks make of the validation list, where there is one."""
+        pictures = self.evaluation.pictures(self.networks)
+        if pictures:
+            drawn = pictures, sheet(pictures), self.epoch, self.step
+            self.background.submit(partial(self.log.validation, *drawn))
 
     def _check(self) -> None:
         """Raise on every rank what stops one: a file that could not be written, or numbers that

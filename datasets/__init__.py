@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def build_dataset(
     name: str,
-    data_path: str | Path,
+    data_path: str | Path | Sequence[str],
     lines: Sequence[str],
     height: int,
     width: int,
@@ -24,7 +24,9 @@ def build_dataset(
     is_validation: bool = False,
     **options: Any,
 ) -> MonoDataset:
-    """The data set `name` over the lines of a list; options: as `MonoDataset` takes.
+    """The data set `name` over the lines of a list; options: as the data set takes.
+
+    data_path: its root; "folder" takes several, which `datasets.folder_lists` has the lines of.
 
     Cityscapes and NYUv2 are laid out in one way for training and in another for testing, and
     Make3D is for testing alone; a validation list is in the layout of training, and nothing is
@@ -32,6 +34,7 @@ def build_dataset(
     files.
     """
     from datasets.cityscapes_dataset import CityscapesDataset, CityscapesTestDataset
+    from datasets.folder_dataset import FolderDataset
     from datasets.kitti_dataset import KITTIDepthDataset, KITTIOdometryDataset, KITTIRawDataset
     from datasets.make3d_dataset import Make3DDataset
     from datasets.nyuv2_dataset import NYUv2Dataset, NYUv2TestDataset
@@ -40,6 +43,7 @@ def build_dataset(
         "kitti": KITTIRawDataset,
         "kitti_depth": KITTIDepthDataset,
         "kitti_odom": KITTIOdometryDataset,
+        "folder": FolderDataset,
     }
     if is_train or is_validation:
         registry |= {"cityscapes": CityscapesDataset, "nyuv2": NYUv2Dataset}

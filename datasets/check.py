@@ -3,8 +3,9 @@
     python -m datasets.check --dataset kitti --data_path KITTI
 
 Looks for every file of the training list and of the test list, and for the true depth (odometry:
-poses) of the latter; prints the cameras at network size; draws a contact sheet. Exits with 1 if
-anything is missing or damaged, with 2 if it cannot begin.
+poses) of the latter; prints the cameras at network size; draws a contact sheet. Of folders of
+frames also how far they move, and a verdict. Exits with 1 if anything is missing or damaged, with 2
+if it cannot begin.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from PIL import Image
 
 from datasets.check_options import chosen_lists, holds, parse_options
 from datasets.files import FileIndex, require_folder, some_of
+from datasets.folder_lists import check_roots, folder_lines
 from datasets.splits import SPLITS, split_lines
 from utils import UserError, atomic_path, check_writable, run_script
 
 if TYPE_CHECKING:
+    from datasets.folder_dataset import FolderDataset
     from datasets.mono_dataset import MonoDataset
 
 CAMERAS = 200  # looked at, spread over the list
+MOTIONS = 100  # pairs of frames compared, spread over the list
 ROWS = 4  # samples on the contact sheet
 
 
@@ -47,11 +51,17 @@ def open_list(opt: argparse.Namespace, split: str, part: str) -> MonoDataset:
     # A line of an odometry test stands for a frame and the next.
     frames = (0, -1, 1) if is_train else (0, 1) if part.startswith("test_") else (0,)
     root = opt.data_path_pre if is_train and opt.data_path_pre else opt.data_path
-    lines = split_lines(opt.dataset, split, part)
+    if opt.dataset == "folder":
+        root, lines = split, folder_lines([split], [part])
+        frames = (0,) if part == "test" else (0, -1, 1)
+    else:
+        lines = split_lines(opt.dataset, split, part)
+    kitti = opt.dataset.startswith("kitti")
+    cameras = {"kitti_intrinsics": opt.kitti_intrinsics} if kitti else {}
     # Over no lines at first: a data set that lacks files of its lines is refused.
     dataset = build_dataset(
         opt.dataset, root, (), opt.height, opt.width, frames, is_train=is_train, jpg=opt.jpg,
-        local_crop=is_train, patch_reshuffle=is_train,
+        local_crop=is_train, patch_reshuffle=is_train, **cameras,
     )  # fmt: skip
     dataset.lines = lines
     dataset.refs = [dataset.parse(line) for line in lines]
@@ -85,6 +95,8 @@ def find_truth(opt: argparse.Namespace, split: str, dataset: MonoDataset) -> str
             if last >= count:
                 raise UserError(f"{path} holds {count:,} poses, none for frame {last}")
         return "true poses: all there"
+    if opt.dataset == "folder" and not (Path(split) / "depth").is_dir():
+        return "ground truth: none; epochs are judged by the photometric loss"
     own = holds(split, "test") if split else False
     if opt.dataset == "kitti":
         from ground_truth import load_gt_depths
@@ -137,7 +149,11 @@ def report_list(opt: argparse.Namespace, split: str, part: str) -> tuple[MonoDat
         hint = dataset._other_extension(found.missing[0], FileIndex())
         print(f"missing: {some_of(found.missing)}{hint}")
     checks = [lambda: cameras(dataset, found.whole)] if found.whole else []
-    if part != "train":
+    if opt.dataset == "folder" and part == "train" and not found.missing:
+        from datasets.folder_check import describe_clips
+
+        checks += [lambda: describe_clips(dataset), lambda: judge(dataset, found.whole)]
+    if part == "test" or (part != "train" and not holds(split, "test")):
         checks.append(lambda: find_truth(opt, split, dataset))
     said = [_said(check) for check in checks]
     return dataset, found, all(said) and not found.missing
@@ -151,6 +167,16 @@ def _said(check: Callable[[], str]) -> bool:
         print(f"missing or damaged: {error}")
         return False
     return True
+
+
+def judge(dataset: FolderDataset, numbers: Sequence[int]) -> str:
+    """How far frames move, and what to expect of training on them. Raises UserError."""
+    from datasets.folder_check import describe_motion, measure_motion, verdicts
+
+    motions = measure_motion(dataset, spread(numbers, MOTIONS))
+    found = list(verdicts(len(dataset), motions, dataset.width))
+    said = [f"verdict: {sentence}" for sentence in found or ["nothing speaks against training"]]
+    return "\n".join([describe_motion(motions, dataset.width), *said])
 
 
 def draw(dataset: MonoDataset, numbers: Sequence[int]) -> tuple[np.ndarray, str]:
@@ -167,8 +193,11 @@ def draw(dataset: MonoDataset, numbers: Sequence[int]) -> tuple[np.ndarray, str]
 def main(argv: Sequence[str] | None = None) -> None:
     """Report on every list, then draw samples of the first that has any."""
     opt = parse_options(argv)
-    for root in filter(None, (opt.data_path, opt.data_path_pre)):
-        require_folder(root)
+    if opt.dataset == "folder":
+        check_roots(opt.data_path)
+    else:
+        for root in filter(None, (opt.data_path, opt.data_path_pre)):
+            require_folder(root)
     check_writable(Path(opt.output).parent)
     problems, drawn = 0, None
     for split, part in chosen_lists(opt):

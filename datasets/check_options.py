@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from datasets.folder_lists import own_list
 from datasets.splits import split_lines
 from utils import UserError
 
 # The published list that each is trained on by default, as train.py has it.
 TRAIN_SPLITS = {
     "kitti": "eigen_zhou", "kitti_odom": "odom", "kitti_depth": "eigen_zhou", "nyuv2": "",
-    "cityscapes": "",
+    "cityscapes": "", "folder": "",
 }  # fmt: skip
 # The published lists that each is tested on: (split, part).
 TEST_LISTS = {
@@ -24,8 +25,11 @@ TEST_LISTS = {
     "nyuv2": [("", "test")],
     "cityscapes": [("", "test")],
     "make3d": [("", "test")],
+    "folder": [],  # its own alone
 }
 LISTS = ("train", "test")
+# Those of folders of frames, by --only: the last two are looked for where they are.
+FOLDER_PARTS = {None: ("train", "val", "test"), "train": ("train",), "test": ("val", "test")}
 KITTI_TESTS = ("eigen", "eigen_benchmark")  # --split may name them: there is no training list then
 
 
@@ -45,7 +49,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="python -m datasets.check", allow_abbrev=False, description="Count what "
                      "a data set has and lacks, print its cameras, draw a few of its samples.")
     parser.add_argument("--dataset", required=True, choices=tuple(TEST_LISTS), help="its layout")
-    parser.add_argument("--data_path", required=True, help="root (of Cityscapes: the raw one)")
+    parser.add_argument("--data_path", nargs="+", required=True, help="root (of Cityscapes: the "
+                        "raw one; of --dataset folder: one or several)")
     parser.add_argument("--data_path_pre", help="Cityscapes: folder of the training triplets")
     parser.add_argument("--split", help="a published list of KITTI, or a folder that holds "
                         "train_files.txt, test_files.txt or both (default: as train.py has it)")
@@ -55,6 +60,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=_size, default=640, help="of network input (default 640)")
     parser.add_argument("--jpg", action="store_true", help="KITTI: .jpg pictures instead of .png")
     parser.add_argument("--use_stereo", action="store_true", help="KITTI: stereo partners too")
+    parser.add_argument("--kitti_intrinsics", choices=("nominal", "calib"), default="nominal",
+                        help="KITTI: the cameras, as train.py has them (default nominal)")
     parser.add_argument("--output", default="sheet.png", help="the contact sheet, a .png "
                         "(default sheet.png)")
     opt = parser.parse_args(argv)
@@ -64,9 +71,17 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
                      "prepare_cityscapes.py, or --only test")
     if opt.data_path_pre is not None and opt.dataset != "cityscapes":
         parser.error(f"--data_path_pre is for cityscapes, got --dataset {opt.dataset}")
-    for flag in ("jpg", "use_stereo"):
-        if getattr(opt, flag) and not opt.dataset.startswith("kitti"):
+    for flag in ("jpg", "use_stereo", "kitti_intrinsics"):
+        if getattr(opt, flag) not in (False, "nominal") and not opt.dataset.startswith("kitti"):
             parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
+    if opt.dataset == "folder" and opt.split is not None:
+        parser.error("--split is of published data sets: each --data_path of --dataset folder has "
+                     "its own lists")
+    if opt.dataset != "folder":
+        if len(opt.data_path) > 1:
+            parser.error(f"--data_path takes one folder with --dataset {opt.dataset}, got "
+                         f"{len(opt.data_path)}: several go with --dataset folder")
+        (opt.data_path,) = opt.data_path
     if opt.dataset == "make3d" and opt.only == "train":
         parser.error("Make3D is for testing alone: leave out --only train")
     if Path(opt.output).suffix.lower() != ".png":
@@ -77,8 +92,12 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def chosen_lists(opt: argparse.Namespace) -> list[tuple[str, str]]:
     """(split, part) of every list to look for. Raises UserError where --split names none.
 
-    A folder's own lists win. As in evaluation, the root may hold the test list (not KITTI's).
+    A folder's own lists win. As in evaluation, the root may hold the test list (not KITTI's). Of
+    folders of frames the split is the root.
     """
+    if opt.dataset == "folder":
+        return [(root, part) for root in opt.data_path for part in FOLDER_PARTS[opt.only]
+                if part == "train" or own_list(root, [part])]
     if opt.split is not None and opt.split not in KITTI_TESTS and not os.path.isdir(opt.split):
         split_lines(opt.dataset, opt.split, "train")  # an unknown name is refused with the choices
     kitti = opt.dataset.startswith("kitti")

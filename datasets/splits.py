@@ -62,6 +62,10 @@ LINE_FORMATS = {
     "nyuv2 val": _NYUV2,
     "nyuv2 test": LineFormat(re.compile(r"\S+\.h5"), "nyu_test/00001.h5"),
     "make3d": LineFormat(re.compile(r"\S+"), "op1-p-077t000"),
+    # A clip's name may hold spaces; the last one is before the number.
+    "folder": LineFormat(
+        re.compile(r"(?P<clip>\S(.*\S)?)\s+(?P<frame>[0-9]{1,18})"), "my clip 25"
+    ),
 }
 # Layouts that share the lists of another data set.
 _LISTS_OF = {"kitti_depth": "kitti", "kitti_odom": "kitti"}

@@ -11,6 +11,7 @@ from datasets import build_dataset, check, contact_sheet
 from datasets.check_options import TEST_LISTS, TRAIN_SPLITS, parse_options
 from datasets.keys import FrameKey
 from tests import tiny_benchmarks, tiny_kitti, tiny_pose
+from tests.test_kitti_layouts import write_day
 from tests.tiny_model import save_picture
 from utils import UserError, run_script
 
@@ -76,6 +77,17 @@ def test_the_sheet_shows_samples_and_their_augmentations(kitti, tmp_path, capsys
     assert (reshuffled != changed).any()
     for part in (changed, reshuffled):  # the same pixels in other places
         assert (np.sort(part.reshape(-1, 3), 0) == np.sort(changed.reshape(-1, 3), 0)).all()
+
+
+def test_a_days_own_camera(kitti, tmp_path, capsys, monkeypatch):
+    flags = (*kitti, "--kitti_intrinsics", "calib")
+    code, lines, _ = run(capsys, monkeypatch, *flags)
+    assert code == 1
+    assert "2011_09_26/calib_cam_to_cam.txt does not exist" in lines[1]
+    write_day(tmp_path / "raw", "2011_09_26", {2: (90, 96, 60, 18)}, (150, 48))
+    code, lines, _ = run(capsys, monkeypatch, *flags)
+    assert code == 0
+    assert "fx 38.40, fy 64.00, cx 25.60, cy 12.00" in lines[1]
 
 
 def test_missing_files_are_counted_and_named(kitti, tmp_path, capsys, monkeypatch):

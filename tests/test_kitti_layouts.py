@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmentations import Augmentation
+from augmentations import Augmentation, CropBox
 from datasets import build_dataset
 from datasets.keys import FrameKey
 from datasets.splits import split_lines
+from tests.dots import POINTS, misses, write_dot
 from utils import UserError
 
 SIZE = (32, 64)
@@ -116,3 +117,73 @@ def test_lists_and_formats_of_raw_drives_are_shared():
     lines = split_lines("kitti_depth", "eigen_benchmark", "test")
     assert lines == split_lines("kitti", "eigen_benchmark", "test")
     assert len(lines) == 652
+
+
+# ---- cameras of their own ------------------------------------------------------------------
+
+
+def row(key: str, *numbers: float) -> str:
+    return f"{key}: {' '.join(map(str, numbers))}\n"
+
+
+def write_day(root: Path, date: str, cameras: dict[int, tuple], size=(400, 200)) -> None:
+    """A day's calibration: fx, fy, cx, cy of each camera, in pixels of (width, height)."""
+    text = "calib_time: 09-Jan-2012 13:57:47\n"
+    for number, (fx, fy, cx, cy) in cameras.items():
+        text += row(f"S_rect_{number:02d}", *size)
+        text += row(f"P_rect_{number:02d}", fx, 0, cx, -40, 0, fy, cy, 0.5, 0, 0, 1, 0.01)
+    (root / date).mkdir(parents=True, exist_ok=True)
+    (root / date / "calib_cam_to_cam.txt").write_text(text)
+
+
+DAYS = {
+    "2011_09_26": {2: (300, 310, 170, 110), 3: (300, 310, 190, 110)},
+    "2011_09_28": {2: (320, 330, 215, 85), 3: (320, 330, 215, 90)},
+}
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("date", DAYS)
+@pytest.mark.parametrize(("side", "camera"), [("l", 2), ("r", 3)])
+def test_a_days_own_camera_through_flips_and_crops(tmp_path, date, side, camera, flip):
+    """Against where that camera puts a dot; the tolerances: tests/test_folder_dataset.py."""
+    drive = f"{date}/{date}_drive_0001_sync"
+    for day, cameras in DAYS.items():
+        write_day(tmp_path, day, cameras)
+    box = CropBox(1.25, 120, 240, 12, 30)
+    for point in POINTS:
+        path = tmp_path / f"{drive}/image_{camera:02d}/data/0000000001.png"
+        write_dot(path, DAYS[date][camera], (400, 200), point)
+        dataset = build_dataset("kitti", tmp_path, [f"{drive} 1 {side}"], 96, 192, (0,),
+                                is_train=True, kitti_intrinsics="calib")  # fmt: skip
+        dataset.draw = lambda _: Augmentation(flip=flip, crop=box)
+        full, crop = misses(dataset[0], point, flip, box)
+        assert full < 0.8
+        assert crop < 1.4
+
+
+def test_an_odometry_sequences_own_camera(odometry):
+    text = row("P2", 60, 0, 55, 4, 0, 62, 20, 0, 0, 0, 1, 0)
+    text += row("P3", 60, 0, 50, 4, 0, 62, 21, 0, 0, 0, 1, 0)
+    (odometry / "sequences/09/calib.txt").write_text(text)
+    lines = ["9 1 l", "9 1 r"]
+    dataset = build_dataset("kitti_odom", odometry, lines, *SIZE, (0,), kitti_intrinsics="calib")
+    left, right = (dataset[index]["K"][:2, :3].numpy() for index in range(2))
+    np.testing.assert_allclose(left, np.array([[60, 0, 55], [0, 62, 20]]) * [[64 / 124], [32 / 37]],
+                               rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(right[:, 2], [50 * 64 / 124, 21 * 32 / 37], rtol=1e-6)
+    assert len(dataset.own_cameras()) == 2
+
+
+def test_nominal_cameras_need_no_file(odometry):
+    assert build_dataset("kitti_odom", odometry, ["9 1 l"], *SIZE, (0,)).own_cameras() == []
+
+
+def test_a_calibration_that_is_missing_or_incomplete_is_named(odometry):
+    given = (odometry, ["9 1 l"], *SIZE, (0,))
+    path = odometry / "sequences/09/calib.txt"
+    with pytest.raises(UserError, match=f"{path} does not exist: --kitti_intrinsics calib"):
+        build_dataset("kitti_odom", *given, kitti_intrinsics="calib")
+    path.write_text("P2: 1 2 3\n")
+    with pytest.raises(UserError, match=f"{path} has no row 'P2' of 12 numbers"):
+        build_dataset("kitti_odom", *given, kitti_intrinsics="calib")

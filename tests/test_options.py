@@ -450,6 +450,12 @@ BAD = [
     ("train", "--config", "--config"),
     ("train", "--log_dir=--", "--log_dir"),
     ("train", "--dataset cityscapes", "--data_path_pre"),
+    ("train", "--data_path a b", "--data_path takes one folder with --dataset kitti, got 2"),
+    ("train", "--dataset folder --data_path a b --split c", "--split is one list"),
+    ("train", "--dataset folder --data_path a b --val_split c", "--val_split is one list"),
+    ("train", "--dataset folder --kitti_intrinsics calib", "--kitti_intrinsics is for KITTI's"),
+    ("train", "--dataset folder --jpg", "--jpg is for KITTI's"),
+    ("train", "--kitti_intrinsics own", "--kitti_intrinsics"),
     ("train", "--data_path_pre triplets", "--data_path_pre triplets"),
     ("train", "--dataset nyuv2 --jpg", "--jpg"),
     ("train", "--dataset nyuv2 --use_stereo", "--use_stereo"),
@@ -566,7 +572,7 @@ def test_a_missing_argument_is_one_sentence(script: str, capsys: pytest.CaptureF
 def test_something_must_be_scored_on(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as end:
         options.evaluate_options(MODEL)
-    flags = "--kitti_path, --nyuv2_path, --make3d_path or --cityscapes_path"
+    flags = "--kitti_path, --nyuv2_path, --make3d_path, --cityscapes_path or --folder_path"
     assert (end.value.code, flags in capsys.readouterr().err) == (2, True)
 
 
