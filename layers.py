@@ -29,7 +29,7 @@ def disp_to_depth(disp: Tensor, min_depth: float, max_depth: float) -> tuple[Ten
     """
     nearest, farthest = 1 / min_depth, 1 / max_depth
     scaled_disp = farthest + (nearest - farthest) * disp
-    return scaled_disp, 1 / scaled_disp
+    return scaled_disp, scaled_disp.reciprocal()
 
 
 def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
@@ -119,18 +119,23 @@ def _window_mean(images: Tensor) -> Tensor:
     """Mean of the 3x3 windows that lie within (N, C, H, W): (N, C, H - 2, W - 2)."""
     if images.device.type != "cpu":
         return F.avg_pool2d(images, 3, 1)
-    # The CPU's pooling is not vectorised: sums along columns, then rows, take a tenth of its time.
-    rows = (images[..., :-2, :] + images[..., 2:, :]).add_(images[..., 1:-1, :])
-    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1]).mul_(1 / 9)
+    # The CPU's pooling is not vectorised: the same sums, map by map, take an eighth of its time.
+    height, width = images.shape[-2] - 2, images.shape[-1] - 2
+    corners = [(y, x) for y in range(3) for x in range(3)]
+    first, second, *others = (images[..., y : y + height, x : x + width] for y, x in corners)
+    total = first + second
+    for other in others:
+        total += other
+    return total.div_(9)
 
 
 def _mean_3x3_backward(grad: Tensor) -> Tensor:
     """The gradient of the images from that of their `mean_3x3`, (..., C, H, W) both."""
     spread = _window_mean(F.pad(grad.flatten(0, -4), (2, 2, 2, 2)))
-    spread[..., 2, :] += spread[..., 0, :]  # what borders reflected goes back where it came from
-    spread[..., -3, :] += spread[..., -1, :]
-    spread[..., 2] += spread[..., 0]
-    spread[..., -3] += spread[..., -1]
+    for inner, border in ((2, 0), (-3, -1)):  # what borders reflected goes back inside
+        spread[..., inner, :].add_(spread[..., border, :])
+    for inner, border in ((2, 0), (-3, -1)):
+        spread[..., inner].add_(spread[..., border])
     return spread[..., 1:-1, 1:-1].unflatten(0, grad.shape[:-3])
 
 
@@ -173,9 +178,14 @@ class _SsimFactors(NamedTuple):
     def of(cls, x: Tensor, y: Tensor, mu_y: Tensor, var_y: Tensor) -> _SsimFactors:
         c1, c2 = 0.01**2, 0.03**2
         mu_x, q, p = mean_3x3(torch.stack([x, x * x, x * y])).unbind()
-        double, square = 2 * mu_x * mu_y, mu_x * mu_x
-        A, B = double + c1, square + (mu_y * mu_y + c1)
-        return cls(mu_x, A, B, torch.sub(2 * p + c2, double), q - square + (var_y + c2))
+        square = mu_x * mu_x
+        return cls(
+            mu_x,
+            2 * mu_x * mu_y + c1,
+            square + mu_y * mu_y + c1,
+            2 * (p - mu_x * mu_y) + c2,
+            q - square + var_y + c2,
+        )
 
     def similarity(self) -> Tensor:
         """SSIM, in [-1, 1]."""
@@ -183,7 +193,7 @@ class _SsimFactors(NamedTuple):
 
     def dissimilarity(self) -> Tensor:
         """(1 - SSIM) / 2, in [0, 1]."""
-        return (self.similarity() / -2).add(0.5).clamp(0, 1)
+        return ((1 - self.similarity()) / 2).clamp(0, 1)
 
 
 class _SsimDissimilarity(torch.autograd.Function):
@@ -201,7 +211,7 @@ class _SsimDissimilarity(torch.autograd.Function):
         factors = _SsimFactors.of(x, y, mu_y, var_y)
         mu_x, A, B, C, D = factors
         similarity = factors.similarity()
-        grad = torch.where(similarity.abs() <= 1, grad, 0)
+        grad = grad * (similarity.abs() <= 1)
         by_product = grad / (B * D)  # times -A: the gradient of p
         by_ratio = grad * similarity * mu_x
         of_mean = by_product * (A - C) * mu_y + by_ratio * (1 / B - 1 / D)

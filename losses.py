@@ -66,6 +66,7 @@ class View:
     src_T_tgt: Tensor
     mask: Mapping[int, Tensor] | None = None
     _upsampled: dict[int, Tensor] = field(default_factory=dict)
+    _depth: dict[int, Tensor] = field(default_factory=dict)
 
     def upsampled_disp(self, scale: int) -> Tensor:
         """disp of a scale enlarged to full size, (B, 1, H, W)."""
@@ -96,7 +97,7 @@ def photometric_error(
     l1 = (images - target).abs().mean(2)
     if not ssim:
         return l1
-    return torch.lerp(l1, ssim_dissimilarity(images, target, moments).mean(2), 0.85)
+    return 0.85 * ssim_dissimilarity(images, target, moments).mean(2) + 0.15 * l1
 
 
 def edge_aware_smoothness(disp: Tensor, image: Tensor) -> Tensor:
@@ -135,6 +136,11 @@ def scale_invariant_log(
     return (mean_square - variance_focus * mean * mean).mean()
 
 
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """Of scalars; of one, itself."""
+    return values[0] if len(values) == 1 else torch.stack(tuple(values)).mean()
+
+
 @dataclass(frozen=True)
 class Objective:
     """The settings of the loss; the defaults are the paper's.
@@ -158,26 +164,36 @@ class Objective:
         """Depth of a disparity map, within the model's limits."""
         return disp_to_depth(disp, self.min_depth, self.max_depth)[1]
 
+    def full_depth(self, view: View, scale: int) -> Tensor:
+        """Depth of a scale's disparity enlarged to full size, (B, 1, H, W); computed once."""
+        if scale not in view._depth:
+            view._depth[scale] = self.depth(view.upsampled_disp(scale))
+        return view._depth[scale]
+
     def reconstruction(self, view: View) -> tuple[Terms, dict[str, Tensor]]:
         """Score one view. Returns scalar terms, each the mean over scales and unweighted but for
         smoothness's 1 / 2**s, and pictures for people: `warped` (B, N, 3, H, W), `automask` and
         `error` (B, H, W), all of the finest scale.
         """
-        terms: Terms = {}
+        found: dict[str, list[Tensor]] = {}
         pictures: dict[str, Tensor] = {}
         for scale in sorted(view.disp, reverse=True):
-            scale_terms, pictures = self._reconstruction_at(view, scale)
-            for name, value in scale_terms.items():
-                terms[name] = terms.get(name, 0) + value / len(view.disp)
-        return terms, pictures
+            terms, pictures = self._reconstruction_at(view, scale)
+            for name, value in terms.items():
+                found.setdefault(name, []).append(value)
+        return {name: _mean(values) for name, values in found.items()}, pictures
 
     def _reconstruction_at(self, view: View, scale: int) -> tuple[Terms, dict[str, Tensor]]:
         frames = view.frames
         at = scale if self.v1_multiscale else 0  # the scale whose pixels are compared
         target, sources = frames.target[at], frames.sources[at]
-        disp = view.disp[scale] if self.v1_multiscale else view.upsampled_disp(scale)
-        K, inv_K = intrinsics_at(frames.K, frames.inv_K, frames.target[0].shape[-1], disp.shape[-1])
-        warped = warp(sources, self.depth(disp), view.src_T_tgt, K, inv_K)
+        if self.v1_multiscale:
+            depth = self.depth(view.disp[scale])
+        else:
+            depth = self.full_depth(view, scale)
+        width = frames.target[0].shape[-1]
+        K, inv_K = intrinsics_at(frames.K, frames.inv_K, width, depth.shape[-1])
+        warped = warp(sources, depth, view.src_T_tgt, K, inv_K)
         error = frames.error(warped, at, self.ssim)
         terms: Terms = {}
         if view.mask is not None:
@@ -212,12 +228,12 @@ class Objective:
         """
         height, width = full.frames.target[0].shape[-2:]
         box = CropOverlay(crop, height, width)
-        total = crop.new_zeros((), dtype=torch.float32)
+        values = []
         for scale, disp in local.disp.items():
             local_depth = self.depth(box.lay(disp)) * box.ratio
-            full_depth = self.depth(full.upsampled_disp(scale))
-            total = total + scale_invariant_log(local_depth, full_depth, box.mask)
-        return total / len(local.disp)
+            full_depth = self.full_depth(full, scale)
+            values.append(scale_invariant_log(local_depth, full_depth, box.mask))
+        return _mean(values)
 
     def reshuffle_consistency(self, full: View, reshuffled: View) -> Tensor:
         """Depth of the reshuffled picture, already in order, against the full view's; mean over
@@ -226,7 +242,7 @@ class Objective:
             scale_invariant_log(self.depth(reshuffled.disp[scale]), self.depth(disp))
             for scale, disp in full.disp.items()
         ]
-        return torch.stack(values).mean()
+        return _mean(values)
 
     def score(
         self, views: Mapping[str, View], crop: Tensor | None
