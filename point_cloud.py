@@ -6,15 +6,14 @@ Points are in the axes of a camera, as everywhere here: x right, y down, z forwa
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from datasets.camera_file import camera_numbers, check_intrinsics
 from datasets.kitti_dataset import NOMINAL_INTRINSICS
-from datasets.mono_dataset import check_intrinsics
 from datasets.nyuv2_dataset import HEIGHT, WIDTH, cut_camera
 from layers import backproject
 from utils import UserError, read_lines
@@ -44,19 +43,13 @@ class Intrinsics(NamedTuple):
         if text in CAMERAS:
             return cls(text, CAMERAS[text])
         words = " ".join(read_lines(text)) if os.path.isfile(text) else text
-        try:
-            values = [float(word) for word in re.split(r"[\s,]+", words)]
-        except ValueError:
-            values = []
-        if len(values) == 9:
-            fx, skew, cx, under, fy, cy, *last = values
-            values = [fx, fy, cx, cy] if [skew, under, *last] == [0, 0, 0, 0, 1] else []
-        if len(values) != 4:
+        values = camera_numbers(words)
+        if values is None:
             raise UserError(
                 f"--intrinsics {text} is neither {', '.join(CAMERAS)}, nor four numbers "
                 "fx,fy,cx,cy in pixels, nor a file of them or of the 3x3 matrix without skew"
             )
-        return cls(text, tuple(values))
+        return cls(text, values)
 
     def matrix(self, height: int, width: int, picture: str | Path) -> np.ndarray:
         """K (3, 3) in pixels of a picture of this size, pixel centres at whole numbers.

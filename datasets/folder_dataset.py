@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.camera_file import read_camera_file
+from datasets.camera_file import check_intrinsics, read_camera_file
 from datasets.cityscapes_dataset import read_depth as read_depth_array
 from datasets.files import DepthMaps, FileIndex, opened_image, require_folder
 from datasets.folder_lists import numbered_frames, split_root
-from datasets.mono_dataset import MonoDataset, Pictures, check_intrinsics
+from datasets.mono_dataset import MonoDataset, Pictures
 from datasets.splits import LINE_FORMATS
 from kitti_utils import read_depth_png
 from utils import UserError, read_lines

@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from augmentations import Augmentation, CropBox, draw_augmentation
+from datasets.camera_file import check_intrinsics
 from datasets.files import DepthMaps, FileIndex, load_rgb, require_folder, some_of
 from datasets.keys import FrameKey, SampleIndex
 from utils import UserError
 
 Sample = dict[FrameKey | str, Tensor]
 Pictures = dict[int | str, Image.Image]
-# What a camera's focal lengths and centre can be, as fractions of the picture's size.
-FOCAL, CENTRE = (0.2, 5.0), (0.0, 1.0)
 
 
 class MonoDataset(Dataset[Sample]):
@@ -222,21 +221,6 @@ class MonoDataset(Dataset[Sample]):
         K[1, :3] = np.array([0, fy, cy]) * self.height
         sample["K"] = torch.from_numpy(K).float()
         sample["inv_K"] = torch.from_numpy(np.linalg.inv(K)).float()
-
-
-def check_intrinsics(intrinsics: Sequence[float], line: str) -> None:
-    """Raise UserError, naming the sample and the number, unless a camera is one that videos have.
-
-    intrinsics: fx, fy, cx, cy as fractions of the picture's size.
-    """
-    limits = {"fx": FOCAL, "fy": FOCAL, "cx": CENTRE, "cy": CENTRE}
-    for (name, (low, high)), value in zip(limits.items(), intrinsics, strict=True):
-        if not low <= value <= high:
-            of = "width" if name.endswith("x") else "height"
-            raise UserError(
-                f"the camera of {line!r} has {name} {value:g} times the picture's {of}, expected "
-                f"{low:g} to {high:g}: is it stated for pictures of another size?"
-            )
 
 
 def resize(
