@@ -106,7 +106,7 @@ def prepare_clip(
     """Make a clip's folders in `out`, whole or not at all, and its record.
 
     earlier: of a clip of that name, whose folders are replaced once the new ones are whole;
-    bar: goes on by each frame; stop: set to end the work. Raises UserError, naming the clip, for one
+    bar: goes on by each frame; stop: set to end the work. Raises UserError, naming it, for a clip
     that cannot be used, and Interrupted.
     """
     partial = out / OWN / f"{clip.name}.partial"

@@ -182,7 +182,8 @@ def plot_motion(path: Path, records: Sequence[ClipRecord], min_motion: float) ->
     kept = np.concatenate([record.kept_motion for record in records])
     still = np.concatenate([record.still_motion for record in records])
     last = max(4 * min_motion, 1.0, float(np.percentile(kept, 99)) if len(kept) else 0.0)
-    bins = np.linspace(0, last, 61)
+    step = last / 60 if not min_motion else min_motion / np.ceil(60 * min_motion / last)
+    bins = np.arange(0, last + step, step)  # min_motion is between two of them
     figure = Figure((7, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.hist([np.minimum(kept, last), np.minimum(still, last)], bins, stacked=True,
