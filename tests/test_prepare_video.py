@@ -215,7 +215,7 @@ def test_a_source_that_changed_is_refused_until_overwrite(tmp_path: Path):
     out = tmp_path / "out"
     run(source, "--out", out)
     film(source, slide(STEPS[:4]))
-    with pytest.raises(UserError, match="a in .* its file or folder has changed; --overwrite"):
+    with pytest.raises(UserError, match=r"a in .* its file or folder has changed; --overwrite"):
         run(source, "--out", out)
     run(source, "--out", out, "--overwrite")
     assert frames_of(out / "a") == numbered(5)
@@ -367,7 +367,7 @@ def test_folders_of_others_are_left_alone(tmp_path: Path):
     (tmp_path / "full/mine.txt").touch()
     with pytest.raises(UserError, match=r"full holds files that prepare_video\.py did not write"):
         run(source, "--out", tmp_path / "full")
-    with pytest.raises(UserError, match="lies in .*, which is read"):
+    with pytest.raises(UserError, match=r"lies in .*, which is read"):
         run(source, "--out", source / "out")
     out = tmp_path / "out"
     run(save_frames(tmp_path / "b", slide([4] * 4)), "--out", out)
