@@ -111,7 +111,6 @@ def prepare_clip(
     """
     partial = out / OWN / f"{clip.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         shots = _Shots(partial, clip.settings["quality"])
         record = _write_shots(clip, shots, bar, stop)
         _publish(out, record, shots, earlier)
@@ -240,7 +239,11 @@ def _nothing_left(record: ClipRecord, kept: int) -> str:
             f"{record.lost:,} cannot be followed")
 
 
-def forget(out: Path, record: ClipRecord) -> None:
-    """Remove what is left of a clip that was being made when the work was killed."""
-    remove_clip(out, record)
-    record_path(out, record.name).unlink(missing_ok=True)
+def clean_up(out: Path, records: dict[str, ClipRecord]) -> None:
+    """Remove what a killed run has left: half a clip, and folders of one that is not whole."""
+    for partial in (out / OWN).glob("*.partial"):
+        shutil.rmtree(partial)
+    for record in [record for record in records.values() if not record.whole]:
+        remove_clip(out, record)
+        record_path(out, record.name).unlink(missing_ok=True)
+        del records[record.name]

@@ -176,7 +176,7 @@ def finish(out: Path, records: Sequence[ClipRecord], val_share: float, min_motio
 def main(argv: Sequence[str] | None = None) -> None:
     """See the top of this file. Raises UserError for bad input, once all other clips are made."""
     opt = prepare_video_options(argv)
-    from clip_preparation import forget
+    from clip_preparation import clean_up
     from datasets.files import some_of
     from prepared_folder import OWN
 
@@ -187,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fresh = not out.exists()
     (out / OWN).mkdir(parents=True, exist_ok=True)
     try:
-        for name in [name for name, record in records.items() if not record.whole]:
-            forget(out, records.pop(name))
+        clean_up(out, records)
         failures = make_clips(chosen, records, out, opt.num_workers)
         if records:
             finish(out, list(records.values()), opt.val_share, opt.min_motion)
