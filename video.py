@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import math
 import os
@@ -54,6 +55,22 @@ def open_frames(
     pictures = ((str(path), picture) for path, picture in read_pictures(taken, skips))
     count = min(len(taken), max_frames or len(taken))
     return Frames(islice(pictures, max_frames), count, None, paths)
+
+
+def frame_steps(path: str | Path) -> np.ndarray:
+    """Seconds from each frame of a video to the next, in the order they are shown; none where the
+    file tells no times. Nothing is decoded. Raises UserError if it cannot be opened."""
+    times = array.array("q")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    times.append(packet.pts)
+            unit = float(stream.time_base or 0)
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise UserError(f"cannot read the video {path}: {_reason(error)}") from error
+    return np.diff(np.sort(np.array(times))) * unit
 
 
 def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) -> Frames:

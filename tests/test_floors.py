@@ -52,6 +52,9 @@ HOUSE = {
     "prepare_cityscapes": Room(
         8, "Cityscapes' training triplets", never=never("networks", "losses", "trainer", "torch")
     ),
+    "prepare_video": Room(
+        8, "videos to folders of frames", never=never("networks", "losses", "trainer", "torch")
+    ),
     "export_gt_depth": Room(
         8, "KITTI's ground truth to one archive", never=never("networks", "losses", "trainer")
     ),
@@ -102,6 +105,17 @@ HOUSE = {
                            never=never("torch")),
     "run_reader": Room(2, "the folder of a run, read back", only={"event_files", "utils"},
                        never=never("torch")),
+    # A clip of a user's own.
+    "clip_preparation": Room(
+        5, "one clip, frame by frame, to its shots",
+        only={"clip_camera", "datasets", "pictures", "prepared_folder", "shots", "utils", "video"},
+        never=never("torch"),
+    ),
+    "prepared_folder": Room(4, "what is known of clips: lists, cameras, the report",
+                            only={"datasets", "utils"}, never=never("torch")),
+    "clip_camera": Room(3, "a clip's camera; pictures undistorted, cut, resized",
+                        only={"datasets", "utils"}, never=never("torch")),
+    "shots": Room(3, "which frames are kept; cuts", only={"datasets"}, never=never("torch")),
     # What a prediction becomes.
     "depth_files": Room(
         5, "one picture's prediction as files; true scale",
@@ -175,6 +189,8 @@ HOUSE = {
                     never=never("torch", "numpy")),
     "tool_options": Room(1, "command lines of the other scripts", only={"arguments"},
                          never=never("torch", "numpy")),
+    "video_options": Room(1, "the command line of prepare_video.py", only={"arguments"},
+                          never=never("torch", "numpy")),
     "arguments": Room(0, "parser, types of values, shared groups", only=set(),
                       never=never("torch", "numpy")),
     "distributed": Room(0, "where a process stands among others", only=set()),

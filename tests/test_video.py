@@ -116,19 +116,25 @@ TURNED = {
 }
 
 
-@pytest.mark.parametrize("how", TURNED)
-def test_a_video_of_a_turned_camera_is_upright(tmp_path: Path, how: str):
-    (a, b, c, d), upright = TURNED[how]
-    picture = stripes(64, 80)
-    picture[:32] = 255 - picture[:32]
-    with animation(tmp_path / "a.mp4", Fraction(10)) as append:
-        append(picture)
-    data = bytearray((tmp_path / "a.mp4").read_bytes())
+def turn(path: Path, how: str) -> None:
+    """Let the container of an upright .mp4 say that the camera was turned."""
+    a, b, c, d = TURNED[how][0]
+    data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # of version 0: 40 bytes come before it
     assert int.from_bytes(data[matrix : matrix + 4], "big") == ONE
     numbers = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     data[matrix : matrix + 36] = b"".join(n.to_bytes(4, "big", signed=True) for n in numbers)
-    (tmp_path / "a.mp4").write_bytes(data)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", TURNED)
+def test_a_video_of_a_turned_camera_is_upright(tmp_path: Path, how: str):
+    upright = TURNED[how][1]
+    picture = stripes(64, 80)
+    picture[:32] = 255 - picture[:32]
+    with animation(tmp_path / "a.mp4", Fraction(10)) as append:
+        append(picture)
+    turn(tmp_path / "a.mp4", how)
     ((_, read),) = open_frames(str(tmp_path / "a.mp4"), "png", Skips(True)).pictures
     expected = upright(picture)
     assert read.size == expected.shape[1::-1]
