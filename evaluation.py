@@ -22,11 +22,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from distributed import World, gather_outcomes
+from sparse_depth import EVERYTHING, known_pixels, lower_median, resized_at
 from stopping import outlive_signals
 from utils import UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
 AHEAD = 8  # predictions that may wait to be scored
+FEW = 4  # where fewer than one in so many pixels are scored, they are read one by one
 
 
 def _within(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -105,6 +107,19 @@ class Protocol:
         resized = F.interpolate(disp, size, mode="bilinear", align_corners=self.align_corners)
         return 1 / resized[0, 0]
 
+    def depth_at(
+        self, scaled_disp: Tensor, size: tuple[int, int], rows: np.ndarray, columns: np.ndarray
+    ) -> Tensor:
+        """`resized_depth` at some pixels: (n,); rows, columns: int64 (n,), inside `size`.
+
+        Laser depth is known for few pixels of a picture: the others need no prediction.
+        """
+        if len(rows) * FEW > size[0] * size[1]:
+            pixels = torch.from_numpy(rows * size[1] + columns).to(scaled_disp.device)
+            return self.resized_depth(scaled_disp, size).flatten().index_select(0, pixels)
+        align_corners = None if self.resize == "depth" else self.align_corners
+        return 1 / resized_at(scaled_disp, size, rows, columns, align_corners)
+
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -157,20 +172,18 @@ def score_image(
     medians inside the mask agree. As in the published code the median of an even number of
     values is the lower of the middle two. Raises UserError naming the image if no pixel counts.
     """
-    gt = torch.as_tensor(np.asarray(gt_depth, dtype=np.float32), device=scaled_disp.device)
-    gt = gt[: round(gt.shape[0] * protocol.kept_rows)]
-    pred = protocol.resized_depth(scaled_disp, gt.shape)
-    if protocol.crop is not None:
-        window = protocol.crop.window(*gt.shape)
-        gt, pred = gt[window], pred[window]
-    mask = (gt > protocol.min_depth) & (gt < protocol.max_depth)
-    if not mask.any():
+    truth = np.asarray(gt_depth, dtype=np.float32)
+    truth = truth[: round(truth.shape[0] * protocol.kept_rows)]
+    window = protocol.crop.window(*truth.shape) if protocol.crop else EVERYTHING
+    rows, columns = known_pixels(truth, protocol.min_depth, protocol.max_depth, window)
+    if not rows.size:
         raise UserError(
             f"the ground truth of {name} has no pixel to score: {protocol.title} needs depths "
             f"between {protocol.min_depth:g} and {protocol.max_depth:g} m inside its crop"
         )
-    gt, pred = gt[mask], pred[mask]
-    ratio = (gt.median() / pred.median()).item() if scale is None else None
+    gt = torch.from_numpy(truth[rows, columns]).to(scaled_disp.device)
+    pred = protocol.depth_at(scaled_disp, truth.shape, rows, columns)
+    ratio = (lower_median(gt) / lower_median(pred)).item() if scale is None else None
     pred = (pred * (scale if ratio is None else ratio)).clamp(*protocol.cap)
     return ImageScore(depth_errors(gt, pred, protocol.metrics), ratio)
 
