@@ -31,19 +31,27 @@ AHEAD = 8  # predictions that may wait to be scored
 FEW = 4  # where fewer than one in so many pixels are scored, they are read one by one
 
 
-def _within(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
+class Errors:
+    """What metrics are made of: gt and pred, (pixels,) in metres, and what several of them need."""
+
+    def __init__(self, gt: Tensor, pred: Tensor) -> None:
+        self.gt, self.off = gt, gt - pred
+        self.square, self.log = self.off**2, (gt / pred).log()
+        self.factor = torch.maximum(gt / pred, pred / gt)
+
+
+def _within(limit: float) -> Callable[[Errors], Tensor]:
     """The share of pixels that are off by a factor below `limit`, in either direction."""
-    return lambda gt, pred: (torch.maximum(gt / pred, pred / gt) < limit).to(pred.dtype).mean()
+    return lambda e: (e.factor < limit).mean(dtype=e.factor.dtype)
 
 
-# Eigen et al. 2014 (arXiv 1406.2283), over the scored pixels of one image: `gt` and `pred` are
-# (pixels,) in metres. rmse_log10 is Make3D's.
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "abs_rel": lambda gt, pred: ((gt - pred).abs() / gt).mean(),
-    "sq_rel": lambda gt, pred: ((gt - pred) ** 2 / gt).mean(),
-    "rmse": lambda gt, pred: ((gt - pred) ** 2).mean().sqrt(),
-    "rmse_log": lambda gt, pred: ((gt.log() - pred.log()) ** 2).mean().sqrt(),
-    "rmse_log10": lambda gt, pred: ((gt.log10() - pred.log10()) ** 2).mean().sqrt(),
+# Eigen et al. 2014 (arXiv 1406.2283), over the scored pixels of one image. rmse_log10 is Make3D's.
+METRICS: dict[str, Callable[[Errors], Tensor]] = {
+    "abs_rel": lambda e: (e.off.abs() / e.gt).mean(),
+    "sq_rel": lambda e: (e.square / e.gt).mean(),
+    "rmse": lambda e: e.square.mean().sqrt(),
+    "rmse_log": lambda e: (e.log**2).mean().sqrt(),
+    "rmse_log10": lambda e: ((e.log / math.log(10)) ** 2).mean().sqrt(),
     "a1": _within(1.25),
     "a2": _within(1.25**2),
     "a3": _within(1.25**3),
@@ -155,7 +163,8 @@ class ImageScore:
 
 def depth_errors(gt: Tensor, pred: Tensor, names: Sequence[str] = SEVEN) -> tuple[float, ...]:
     """The named METRICS over positive depths gt and pred, both (pixels,), in metres."""
-    return tuple(torch.stack([METRICS[name](gt, pred) for name in names]).tolist())
+    errors = Errors(gt, pred)
+    return tuple(torch.stack([METRICS[name](errors) for name in names]).tolist())
 
 
 def score_image(
@@ -175,13 +184,13 @@ def score_image(
     truth = np.asarray(gt_depth, dtype=np.float32)
     truth = truth[: round(truth.shape[0] * protocol.kept_rows)]
     window = protocol.crop.window(*truth.shape) if protocol.crop else EVERYTHING
-    rows, columns = known_pixels(truth, protocol.min_depth, protocol.max_depth, window)
+    rows, columns, gt = known_pixels(truth, protocol.min_depth, protocol.max_depth, window)
     if not rows.size:
         raise UserError(
             f"the ground truth of {name} has no pixel to score: {protocol.title} needs depths "
             f"between {protocol.min_depth:g} and {protocol.max_depth:g} m inside its crop"
         )
-    gt = torch.from_numpy(truth[rows, columns]).to(scaled_disp.device)
+    gt = torch.from_numpy(gt).to(scaled_disp.device)
     pred = protocol.depth_at(scaled_disp, truth.shape, rows, columns)
     ratio = (lower_median(gt) / lower_median(pred)).item() if scale is None else None
     pred = (pred * (scale if ratio is None else ratio)).clamp(*protocol.cap)

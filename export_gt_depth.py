@@ -79,16 +79,21 @@ class Entry(NamedTuple):
     checksum: int  # CRC-32 of what was there before
 
 
-def packed(source: Source) -> Entry:
-    """One frame's ground truth as the file that an npz holds of it."""
+def pack(depth: np.ndarray) -> Entry:
+    """A depth map as the file that an npz holds of it."""
     from numpy.lib.format import write_array
 
     content = io.BytesIO()
-    write_array(content, read_depth(source), allow_pickle=False)
+    write_array(content, depth, allow_pickle=False)
     plain = content.getbuffer()
     compressor = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)  # as in archives: without a header
     data = compressor.compress(plain) + compressor.flush()
     return Entry(data, len(plain), zlib.crc32(plain))
+
+
+def packed(source: Source) -> Entry:
+    """One frame's ground truth, read and compressed."""
+    return pack(read_depth(source))
 
 
 def pack_all(tasks: Sequence[Source], num_workers: int) -> Iterator[Entry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,15 +14,19 @@ EVERYTHING = (slice(0, None), slice(0, None))
 
 def known_pixels(
     depth: np.ndarray, low: float, high: float, window: tuple[slice, slice] = EVERYTHING
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns, int64 (n,), of the pixels of depth (h, w) between low and high, in order.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels of depth (h, w) between low and high: rows and columns, int64 (n,), and depths.
 
     window: the rows and columns that are looked at, each with a start.
     """
-    seen = depth[window]
-    known = (seen > low) & (seen < high)
-    rows, columns = np.divmod(np.flatnonzero(known), known.shape[1])  # quicker than np.nonzero
-    return rows + window[0].start, columns + window[1].start
+    above = depth[window] > low
+    rows, columns = np.divmod(np.flatnonzero(above), above.shape[1])  # quicker than np.nonzero
+    rows, columns = rows + window[0].start, columns + window[1].start
+    values = depth.take(rows * depth.shape[1] + columns)
+    below = values < high  # asked of few
+    if below.all():
+        return rows, columns, values
+    return rows[below], columns[below], values[below]
 
 
 def resized_at(
@@ -36,12 +42,15 @@ def resized_at(
     resize, None for the nearest neighbour.
     """
     height, width = values.shape
-    above, below, down = (each[rows] for each in _reading_places(height, size[0], align_corners))
-    left, right, across = (each[columns] for each in _reading_places(width, size[1], align_corners))
+    lines, posts = (_reading_places(*each, align_corners) for each in
+                    ((height, size[0]), (width, size[1])))  # fmt: skip
+    above, below, down = (each.take(rows) for each in lines)
+    left, right, across = (each.take(columns) for each in posts)
+    above, below = above * width, below * width
     flat = values.flatten()
 
-    def read(y: np.ndarray, x: np.ndarray) -> Tensor:
-        return flat.index_select(0, torch.from_numpy(y * width + x).to(values.device))
+    def read(start: np.ndarray, x: np.ndarray) -> Tensor:
+        return flat.index_select(0, torch.from_numpy(start + x).to(values.device))
 
     if align_corners is None:
         return read(above, left)
@@ -51,6 +60,7 @@ def resized_at(
     return torch.lerp(upper, lower, down)
 
 
+@lru_cache(maxsize=16)  # test sets have pictures of few sizes
 def _reading_places(
     length: int, wanted: int, align_corners: bool | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

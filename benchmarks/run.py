@@ -22,6 +22,8 @@ MEASUREMENTS = {
     "loading": ("benchmarks.loading", "measure_loading"),
     "export": ("benchmarks.preparing", "measure_export"),
     "cityscapes": ("benchmarks.preparing", "measure_cityscapes"),
+    "scoring": ("benchmarks.scoring", "measure_scoring"),
+    "evaluation_runs": ("benchmarks.scoring", "measure_runs"),
 }
 
 

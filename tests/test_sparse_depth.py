@@ -11,11 +11,13 @@ from sparse_depth import known_pixels, lower_median
 
 def test_known_pixels_are_those_of_the_window_and_the_range():
     depth = np.array([[5.0, 0, 0, 0], [0, 5, 0, 5], [0, 80, 7, 0], [0, 0, 0, 9]], np.float32)
-    rows, columns = known_pixels(depth, 0, 80)
+    rows, columns, values = known_pixels(depth, 0, 80)
+    assert values.tolist() == [5, 5, 5, 7, 9]
     assert list(zip(rows, columns, strict=True)) == [(0, 0), (1, 1), (1, 3), (2, 2), (3, 3)]
-    rows, columns = known_pixels(depth, 0, 80, (slice(1, 3), slice(1, 3)))
+    rows, columns, values = known_pixels(depth, 0, 80, (slice(1, 3), slice(1, 3)))
+    assert values.tolist() == [5, 7]
     assert list(zip(rows, columns, strict=True)) == [(1, 1), (2, 2)]
-    assert [each.size for each in known_pixels(depth, 100, 200)] == [0, 0]
+    assert [each.size for each in known_pixels(depth, 100, 200)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
