@@ -113,7 +113,7 @@ def write_archive(path: Path, entries: Iterable[Entry]) -> None:
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as file:
         for index, entry in enumerate(entries):
             info = zipfile.ZipInfo(f"depth_{index:05d}.npy")
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
             info.CRC, info.compress_size = entry.checksum, len(entry.data)
             info.file_size, info.header_offset = entry.size, file.start_dir
             # As ZipFile.write does, which can only compress by itself, one after the other.

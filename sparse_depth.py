@@ -42,15 +42,14 @@ def resized_at(
     resize, None for the nearest neighbour.
     """
     height, width = values.shape
-    lines, posts = (_reading_places(*each, align_corners) for each in
-                    ((height, size[0]), (width, size[1])))  # fmt: skip
-    above, below, down = (each.take(rows) for each in lines)
-    left, right, across = (each.take(columns) for each in posts)
-    above, below = above * width, below * width
+    in_rows = _reading_places(height, size[0], align_corners)
+    in_columns = _reading_places(width, size[1], align_corners)
+    above, below, down = (each.take(rows) for each in in_rows)
+    left, right, across = (each.take(columns) for each in in_columns)
     flat = values.flatten()
 
-    def read(start: np.ndarray, x: np.ndarray) -> Tensor:
-        return flat.index_select(0, torch.from_numpy(start + x).to(values.device))
+    def read(y: np.ndarray, x: np.ndarray) -> Tensor:
+        return flat.index_select(0, torch.from_numpy(y * width + x).to(values.device))
 
     if align_corners is None:
         return read(above, left)
