@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.material import write_cityscapes, write_scans
 from benchmarks.measure import Effort, Result, Target, interleaved
 from benchmarks.textbook import laser_depth, prepare_triplets
+from export_gt_depth import Source, pack_all, write_archive
 from kitti_utils import generate_depth_map
 from prepare_cityscapes import STEP, TRAINING_SIZE, find_snippets, make_triplets
 
@@ -26,7 +30,7 @@ FAST_TRIPLETS = Target(2.5)
 
 
 def measure_export(place: Path, effort: Effort) -> list[Result]:
-    """Laser scans to depth maps, read from their files."""
+    """Laser scans to depth maps, read from their files; and on into an archive."""
     results = []
     for points in effort.points:
         folder = place / str(points)
@@ -38,11 +42,25 @@ def measure_export(place: Path, effort: Effort) -> list[Result]:
 
         sides = {"ours": partial(all_scans, partial(generate_depth_map, vel_depth=True)),
                  "textbook": partial(all_scans, laser_depth)}  # fmt: skip
-        spent = interleaved(sides, effort.repeats, per=len(paths))
-        target = SCANS if points == SCAN_POINTS else None
-        results.append(Result("export_gt_depth: a scan", f"{points} points", "s", **spent,
-                              target=target))
+        archives = {"ours": partial(our_archive, folder, paths),
+                    "textbook": partial(plain_archive, folder, paths)}  # fmt: skip
+        for name, pair, target in (("a scan", sides, SCANS), ("its archive too", archives, None)):
+            spent = interleaved(pair, effort.repeats, per=len(paths))
+            results.append(Result(f"export_gt_depth: {name}", f"{points} points", "s", **spent,
+                                  target=target if points == SCAN_POINTS else None))
     return results
+
+
+def our_archive(folder: Path, paths: Sequence[Path]) -> None:
+    """As export_gt_depth.py does, in one process."""
+    sources = [Source(path, folder, 2) for path in paths]
+    write_archive(folder / "ours.npz", pack_all(sources, num_workers=1))
+
+
+def plain_archive(folder: Path, paths: Sequence[Path]) -> None:
+    """All maps, then NumPy's compression of them."""
+    depths = [laser_depth(folder, path).astype(np.float32) for path in paths]
+    np.savez_compressed(folder / "plain.npz", data=np.stack(depths))
 
 
 def measure_cityscapes(place: Path, effort: Effort) -> list[Result]:
