@@ -10,7 +10,9 @@ from PIL import Image
 from utils import UserError, read_lines, reason
 
 LARGEST = 10_000  # pixels of a picture's side that can be meant
-BLOCK = 16_384  # points projected at once: so few that BLAS does not wake its threads for them
+# Points projected at once: so few that BLAS does not wake its threads for them, which cost more
+# than the work, and that what is made on the way fits into the processor's cache.
+BLOCK = 16_384
 
 
 def read_calib_file(path: str | Path) -> dict[str, np.ndarray]:
@@ -83,9 +85,21 @@ def generate_depth_map(
     """
     velo_to_pixel, shape = velo_to_image(calib_dir, cam)
     points = load_velodyne(velo_path)
+    blocks = [
+        _seen_points(velo_to_pixel, points[start : start + BLOCK], shape, vel_depth)
+        for start in range(0, len(points), BLOCK)
+    ]
+    rows, columns, depth = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return splat_nearest(rows, columns, depth, shape)
+
+
+def _seen_points(
+    velo_to_pixel: np.ndarray, points: np.ndarray, shape: tuple[int, int], vel_depth: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns, int (n,), and depths, float64 (n,), of the points inside the picture."""
     points = points.take(np.flatnonzero(points[:, 0] >= 0), 0)
     points[:, 3] = 1
-    columns, rows, z = _project(velo_to_pixel, points)
+    columns, rows, z = velo_to_pixel @ points.T
     with np.errstate(divide="ignore", invalid="ignore"):  # in the camera's own plane
         for pixels in (columns, rows):
             pixels /= z
@@ -94,19 +108,7 @@ def generate_depth_map(
     inside = (columns >= 0) & (rows >= 0) & (columns < shape[1]) & (rows < shape[0])
     inside = np.flatnonzero(inside)  # taking by number is quicker than by mask
     depth = (points[:, 0] if vel_depth else z)[inside].astype(np.float64)
-    return splat_nearest(rows[inside].astype(int), columns[inside].astype(int), depth, shape)
-
-
-def _project(velo_to_pixel: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (n, 4) through a projection (3, 4): float64 (3, n), x z, y z and z of pixels.
-
-    In blocks: of one product of this size most of the time is BLAS's threads, waiting.
-    """
-    projected = np.empty((3, len(points)))
-    for start in range(0, len(points), BLOCK):
-        block = slice(start, start + BLOCK)
-        np.matmul(velo_to_pixel, points[block].T, out=projected[:, block])
-    return projected
+    return rows[inside].astype(int), columns[inside].astype(int), depth
 
 
 def splat_nearest(
