@@ -126,13 +126,14 @@ def splat_nearest(
     depth = np.where(depth < 0, 0.0, depth)
     result = np.zeros(shape)
     pixels, places = result.reshape(-1), rows * shape[1] + columns
-    pixels[places] = depth  # of points that meet, the last stays
-    # Written from the last to the first, a group's number is that of its first point.
-    number = np.arange(len(depth), dtype=np.int32)
-    groups = np.empty(result.size, np.int32)
+    # Written from the last to the first, a group's number is that of its first point. The picture
+    # lends its memory: new memory would cost more than all that is done here.
+    number = np.arange(len(depth))
     keys = places - rows  # rows * (width - 1) + columns: no lower than 0
-    groups[keys[::-1]] = number[::-1]
-    group = groups[keys]
+    pixels[keys[::-1]] = number[::-1]
+    group = pixels[keys].astype(int)
+    pixels[keys] = 0
+    pixels[places] = depth  # of points that meet, the last stays
     later = np.flatnonzero(group != number)  # points that are not the first of their group
     first, nearest = group[later], depth.copy()
     np.minimum.at(nearest, first, depth[later])
