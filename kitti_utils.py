@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ LARGEST = 10_000  # pixels of a picture's side that can be meant
 # Points projected at once: so few that BLAS does not wake its threads for them, which cost more
 # than the work, and that what is made on the way fits into the processor's cache.
 BLOCK = 16_384
+POINT = 16  # bytes of a point
 
 
 def read_calib_file(path: str | Path) -> dict[str, np.ndarray]:
@@ -35,14 +38,21 @@ def load_velodyne(path: str | Path) -> np.ndarray:
 
     Raises UserError if the file is missing or is no whole number of points.
     """
+    return np.concatenate(list(velodyne_blocks(path)))
+
+
+def velodyne_blocks(path: str | Path) -> Iterator[np.ndarray]:
+    """A laser scan as `load_velodyne` has it, at most BLOCK points at a time."""
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size or size % POINT:
+                raise UserError(f"the laser scan {path} is cut short: it holds {size} bytes, "
+                                "expected four float32 numbers for each point")
+            while content := file.read(BLOCK * POINT):
+                yield np.frombuffer(content, np.float32).reshape(-1, 4)
     except OSError as error:
         raise UserError(f"cannot read the laser scan {path}: {reason(error)}") from error
-    if not content or len(content) % 16:
-        raise UserError(f"the laser scan {path} is cut short: it holds {len(content)} bytes, "
-                        "expected four float32 numbers for each point")
-    return np.frombuffer(content, np.float32).reshape(-1, 4)
 
 
 def velo_to_image(calib_dir: str | Path, cam: int = 2) -> tuple[np.ndarray, tuple[int, int]]:
@@ -84,10 +94,9 @@ def generate_depth_map(
     with. Raises UserError if a file cannot be read.
     """
     velo_to_pixel, shape = velo_to_image(calib_dir, cam)
-    points = load_velodyne(velo_path)
     blocks = [
-        _seen_points(velo_to_pixel, points[start : start + BLOCK], shape, vel_depth)
-        for start in range(0, len(points), BLOCK)
+        _seen_points(velo_to_pixel, points, shape, vel_depth)
+        for points in velodyne_blocks(velo_path)
     ]
     rows, columns, depth = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return splat_nearest(rows, columns, depth, shape)

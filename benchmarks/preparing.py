@@ -19,8 +19,9 @@ from prepare_cityscapes import STEP, TRAINING_SIZE, find_snippets, make_triplets
 SCAN_POINTS = 120_000
 SNIPPET = 30  # frames of Cityscapes'
 SCANS = Target(4, reason=(
-    "what is left is reading, projecting and rounding, which both sides do to the same last bit; "
-    "on a busy machine new memory, of which ours takes as much, costs what it likes"
+    "3.3 to 3.6 with one BLAS thread on both sides: half of what is left is the picture's own new "
+    "memory, zeroed by the system; the rest is reading, projecting and rounding, which both sides "
+    "do to the same last bit (with BLAS's default two threads the textbook waits for them: over 6)"
 ))
 TRIPLETS = Target(2.5, reason=(
     "compressing the PNG, which files equal byte for byte leave as Pillow does it, is over half of "
