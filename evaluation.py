@@ -22,26 +22,36 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from distributed import World, gather_outcomes
+from sparse_depth import EVERYTHING, known_pixels, lower_median, resized_at
 from stopping import outlive_signals
 from utils import UserError
 
 STEREO_SCALE = 5.4  # the family trains with a baseline of 0.1; KITTI's rig measures 0.54 m
 AHEAD = 8  # predictions that may wait to be scored
+FEW = 4  # where fewer than one in so many pixels are scored, they are read one by one
 
 
-def _within(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
+class Errors:
+    """What metrics are made of: gt and pred, (pixels,) in metres, and what several of them need."""
+
+    def __init__(self, gt: Tensor, pred: Tensor) -> None:
+        self.gt, self.off = gt, gt - pred
+        self.square, self.log = self.off**2, (gt / pred).log()
+        self.factor = torch.maximum(gt / pred, pred / gt)
+
+
+def _within(limit: float) -> Callable[[Errors], Tensor]:
     """The share of pixels that are off by a factor below `limit`, in either direction."""
-    return lambda gt, pred: (torch.maximum(gt / pred, pred / gt) < limit).to(pred.dtype).mean()
+    return lambda e: (e.factor < limit).mean(dtype=e.factor.dtype)
 
 
-# Eigen et al. 2014 (arXiv 1406.2283), over the scored pixels of one image: `gt` and `pred` are
-# (pixels,) in metres. rmse_log10 is Make3D's.
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "abs_rel": lambda gt, pred: ((gt - pred).abs() / gt).mean(),
-    "sq_rel": lambda gt, pred: ((gt - pred) ** 2 / gt).mean(),
-    "rmse": lambda gt, pred: ((gt - pred) ** 2).mean().sqrt(),
-    "rmse_log": lambda gt, pred: ((gt.log() - pred.log()) ** 2).mean().sqrt(),
-    "rmse_log10": lambda gt, pred: ((gt.log10() - pred.log10()) ** 2).mean().sqrt(),
+# Eigen et al. 2014 (arXiv 1406.2283), over the scored pixels of one image. rmse_log10 is Make3D's.
+METRICS: dict[str, Callable[[Errors], Tensor]] = {
+    "abs_rel": lambda e: (e.off.abs() / e.gt).mean(),
+    "sq_rel": lambda e: (e.square / e.gt).mean(),
+    "rmse": lambda e: e.square.mean().sqrt(),
+    "rmse_log": lambda e: (e.log**2).mean().sqrt(),
+    "rmse_log10": lambda e: ((e.log / math.log(10)) ** 2).mean().sqrt(),
     "a1": _within(1.25),
     "a2": _within(1.25**2),
     "a3": _within(1.25**3),
@@ -105,6 +115,19 @@ class Protocol:
         resized = F.interpolate(disp, size, mode="bilinear", align_corners=self.align_corners)
         return 1 / resized[0, 0]
 
+    def depth_at(
+        self, scaled_disp: Tensor, size: tuple[int, int], rows: np.ndarray, columns: np.ndarray
+    ) -> Tensor:
+        """`resized_depth` at some pixels: (n,); rows, columns: int64 (n,), inside `size`.
+
+        Laser depth is known for few pixels of a picture: the others need no prediction.
+        """
+        if len(rows) * FEW > size[0] * size[1]:
+            pixels = torch.from_numpy(rows * size[1] + columns).to(scaled_disp.device)
+            return self.resized_depth(scaled_disp, size).flatten().index_select(0, pixels)
+        align_corners = None if self.resize == "depth" else self.align_corners
+        return 1 / resized_at(scaled_disp, size, rows, columns, align_corners)
+
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -143,7 +166,8 @@ class ImageScore:
 
 def depth_errors(gt: Tensor, pred: Tensor, names: Sequence[str] = SEVEN) -> tuple[float, ...]:
     """The named METRICS over positive depths gt and pred, both (pixels,), in metres."""
-    return tuple(torch.stack([METRICS[name](gt, pred) for name in names]).tolist())
+    errors = Errors(gt, pred)
+    return tuple(torch.stack([METRICS[name](errors) for name in names]).tolist())
 
 
 def score_image(
@@ -160,20 +184,18 @@ def score_image(
     medians inside the mask agree. As in the published code the median of an even number of
     values is the lower of the middle two. Raises UserError naming the image if no pixel counts.
     """
-    gt = torch.as_tensor(np.asarray(gt_depth, dtype=np.float32), device=scaled_disp.device)
-    gt = gt[: round(gt.shape[0] * protocol.kept_rows)]
-    pred = protocol.resized_depth(scaled_disp, gt.shape)
-    if protocol.crop is not None:
-        window = protocol.crop.window(*gt.shape)
-        gt, pred = gt[window], pred[window]
-    mask = (gt > protocol.min_depth) & (gt < protocol.max_depth)
-    if not mask.any():
+    truth = np.asarray(gt_depth, dtype=np.float32)
+    truth = truth[: round(truth.shape[0] * protocol.kept_rows)]
+    window = protocol.crop.window(*truth.shape) if protocol.crop else EVERYTHING
+    rows, columns, gt = known_pixels(truth, protocol.min_depth, protocol.max_depth, window)
+    if not rows.size:
         raise UserError(
             f"the ground truth of {name} has no pixel to score: {protocol.title} needs depths "
             f"between {protocol.min_depth:g} and {protocol.max_depth:g} m inside its crop"
         )
-    gt, pred = gt[mask], pred[mask]
-    ratio = (gt.median() / pred.median()).item() if scale is None else None
+    gt = torch.from_numpy(gt).to(scaled_disp.device)
+    pred = protocol.depth_at(scaled_disp, truth.shape, rows, columns)
+    ratio = (lower_median(gt) / lower_median(pred)).item() if scale is None else None
     pred = (pred * (scale if ratio is None else ratio)).clamp(*protocol.cap)
     return ImageScore(depth_errors(gt, pred, protocol.metrics), ratio)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
-from matplotlib.colors import Colormap, Normalize
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,6 +20,9 @@ from layers import disp_to_depth
 from networks import BACKBONES, build_depth_network
 from onnx_network import OnnxNetwork, is_onnx
 from utils import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
 # What holds where neither a flag nor the checkpoint says otherwise (the published defaults).
 DEFAULTS = {"height": 192, "width": 640, "min_depth": 0.1, "max_depth": 100.0}
@@ -218,6 +220,8 @@ def colourise(
     colormap: a name of matplotlib's, UserError if it is none. limits: the values that get its first
     and its last colour (default: `colour_limits` of this disparity).
     """
+    from matplotlib.colors import Normalize
+
     colours = Normalize(*(limits or colour_limits(disp)))(disp)
     return find_colormap(colormap)(colours, bytes=True)[..., :3]
 
@@ -238,6 +242,8 @@ def check_finite(disp: np.ndarray, picture: str | Path, network: str | Path) -> 
 
 def find_colormap(name: str) -> Colormap:
     """A colour map of matplotlib by its name. Raises UserError if there is none."""
+    from matplotlib import colormaps
+
     if name not in colormaps:
         raise UserError(
             f"--cmap {name} is no colour map: a name of matplotlib's is expected, such as magma, "

@@ -187,10 +187,8 @@ class Objective:
         frames = view.frames
         at = scale if self.v1_multiscale else 0  # the scale whose pixels are compared
         target, sources = frames.target[at], frames.sources[at]
-        if self.v1_multiscale:
-            depth = self.depth(view.disp[scale])
-        else:
-            depth = self.full_depth(view, scale)
+        small = self.v1_multiscale
+        depth = self.depth(view.disp[scale]) if small else self.full_depth(view, scale)
         width = frames.target[0].shape[-1]
         K, inv_K = intrinsics_at(frames.K, frames.inv_K, width, depth.shape[-1])
         warped = warp(sources, depth, view.src_T_tgt, K, inv_K)

@@ -274,6 +274,12 @@ def prepare_cityscapes_options(argv: Sequence[str] | None = None) -> argparse.Na
         "--img_width", type=COUNT, default=416, help="of a frame; training needs 1024"
     )
     parser.add_argument("--num_threads", type=COUNT, default=4, help="processes")
+    parser.add_argument(
+        "--fast_png",
+        action="store_true",
+        help="compress repetitions of a value alone: the same pictures in a third of the time, in "
+        "files about 1%% larger, which are not the published ones byte for byte",
+    )
     opt = parser.parse_args(argv)
     if opt.seq_length != 3:
         parser.error(f"--seq_length must be 3, a frame and its neighbours, got {opt.seq_length}")

@@ -10,6 +10,7 @@ do, to rows of the table; `MEASUREMENTS` lists them.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -23,6 +24,8 @@ MEASUREMENTS = {
     "step": ("benchmarks.stepping", "measure_step"),
     "export": ("benchmarks.preparing", "measure_export"),
     "cityscapes": ("benchmarks.preparing", "measure_cityscapes"),
+    "scoring": ("benchmarks.scoring", "measure_scoring"),
+    "evaluation_runs": ("benchmarks.scoring", "measure_runs"),
 }
 
 
@@ -47,6 +50,8 @@ def find_measurement(name: str) -> Callable:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write; exits with 1 if a target is missed without a reason."""
     opt = parse_options(argv)
+    for library in ("OPENBLAS", "MKL"):  # NumPy's products: read when it is imported
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     import tempfile
 
     import cv2

@@ -8,7 +8,6 @@ from torch import nn
 
 from networks.depth_decoder import DepthDecoder
 from networks.depth_network import DepthNetwork
-from networks.hrnet_encoder import HrnetDepthEncoder
 from networks.pose_network import PoseDecoder, PoseNetwork
 from networks.resnet_encoder import ResnetDepthEncoder, StackedResnet
 from utils import UserError
@@ -39,6 +38,8 @@ def build_depth_network(
     if backbone == "resnet":
         encoder = ResnetDepthEncoder(num_layers, pretrained)
     else:
+        from networks.hrnet_encoder import HrnetDepthEncoder  # brings timm, which takes its time
+
         name = f"hrnet_w{num_layers}" + ("_small" if backbone == "hrnet_small" else "")
         encoder = HrnetDepthEncoder(name, pretrained)
     return DepthNetwork(encoder, DepthDecoder(encoder.channels, scales))

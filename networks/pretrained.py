@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -28,6 +27,8 @@ def load_hrnet_imagenet(network: nn.Module, name: str) -> None:
     `hrnet_w18` prefers `HRNET_FILE` if it is there; timm's download, which is cached, comes second.
     Raises UserError if neither can be had or the file does not hold an HRNet-W18.
     """
+    import timm
+
     if name == "hrnet_w18" and HRNET_FILE.exists():
         try:
             network.load_state_dict(_without_classifier(_read_state_dict(HRNET_FILE)))

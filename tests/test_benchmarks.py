@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from benchmarks import measure, run, stepping
+from benchmarks import measure, run, scoring, stepping
 from benchmarks.loading import sample_bytes, training_set
 from benchmarks.material import DRIVE, write_cityscapes, write_drive, write_scans
 from benchmarks.measure import Effort, Result, Spread, Target
 from benchmarks.preparing import our_triplets
+from benchmarks.scoring import Standin, write_test_set
+from benchmarks.starting import seconds_until
 from benchmarks.textbook import TextbookDataset, laser_depth, prepare_triplets
 from datasets.keys import FrameKey
 from kitti_utils import generate_depth_map
@@ -58,7 +61,7 @@ def measured(monkeypatch, output: Path, *names: str) -> list[dict]:
 # ---- the harness -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "rows"), [("loading", 6), ("export", 1)])
+@pytest.mark.parametrize(("name", "rows"), [("loading", 6), ("export", 2), ("scoring", 6)])
 def test_a_measurement_prints_and_writes_its_rows(name, rows, tmp_path, monkeypatch, capsys):
     results = measured(monkeypatch, tmp_path, name)
     assert len(results) == rows
@@ -155,6 +158,21 @@ def test_triplets_are_the_same(tmp_path):
             assert ours.read_text() == plain.read_text()
         else:
             np.testing.assert_array_equal(np.asarray(Image.open(ours)), Image.open(plain))
+
+
+def test_scores_are_the_same(tmp_path):
+    lines, standin = write_test_set(tmp_path, 5, (94, 311)), Standin()
+    ours, plain = (side(tmp_path, lines, standin) for side in (scoring.ours, scoring.textbook))
+    assert ours.shape == (5, 7)
+    assert len({tuple(row) for row in ours.tolist()}) == 4  # as many maps of true depth
+    np.testing.assert_allclose(ours, plain, rtol=1e-5)
+
+
+def test_a_line_of_output_is_waited_for():
+    talk = [sys.executable, "-c", "print('one'); print('two')"]
+    assert seconds_until("two", talk) > 0
+    with pytest.raises(ValueError, match="begins with 'three'"):
+        seconds_until("three", talk)
 
 
 def test_pictures_compress_as_a_cameras_do(tmp_path):

@@ -120,6 +120,27 @@ def test_the_resize_convention_is_applied_and_named():
     assert "nearest" in PROTOCOLS["make3d"].resize_name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("protocol", [
+    PROTOCOLS["kitti_eigen"], replace(PROTOCOLS["kitti_eigen"], align_corners=False),
+    PROTOCOLS["nyuv2"],
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(47, 131), (5, 9), (12, 20)])
+def test_depth_at_pixels_is_that_of_the_resized_map(protocol, dtype, size):
+    """PyTorch's resizing is the answer: larger, smaller and as it is; corners too."""
+    scaled_disp = torch.rand(12, 20, generator=torch.Generator().manual_seed(0), dtype=dtype) + 0.1
+    whole = protocol.resized_depth(scaled_disp, size)
+    rows = np.array([0, size[0] - 1, size[0] - 1, 0, 3, 2])
+    columns = np.array([0, size[1] - 1, 0, size[1] - 1, 7, 4])
+    few = protocol.depth_at(scaled_disp, size, rows, columns)
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
+    torch.testing.assert_close(few, whole[rows, columns], rtol=tolerance, atol=0)
+    every = np.divmod(np.arange(size[0] * size[1]), size[1])
+    torch.testing.assert_close(
+        protocol.depth_at(scaled_disp, size, *every), whole.flatten(), rtol=0, atol=0
+    )
+
+
 def test_an_image_without_a_scored_pixel_is_named():
     with pytest.raises(UserError, match=r"drive_9 7 l.*no pixel to score"):
         score_image(PLAIN, torch.ones(2, 2), np.zeros((2, 2), np.float32), name="drive_9 7 l")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +41,9 @@ def test_a_folders_list_is_exported_in_order(kitti, capsys, workers):
           "--num_workers", workers])  # fmt: skip
     output = kitti / "split/gt_depths.npz"
     assert capsys.readouterr().out == f"3 ground truth depth maps: {output}\n"
+    with zipfile.ZipFile(output) as written:  # as any other reader sees it
+        assert written.testzip() is None
+        assert {each.compress_type for each in written.infolist()} == {zipfile.ZIP_DEFLATED}
     archive = np.load(output)
     assert archive.files == ["depth_00000", "depth_00001", "depth_00002"]
     for name, (frame, camera) in zip(archive.files, [(2, 2), (0, 3), (1, 2)], strict=True):

@@ -179,6 +179,7 @@ HOUSE = {
         1, "camera paths: files, alignment, errors, in NumPy", only={"utils"}, never=never("torch")
     ),
     "saved_disps": Room(1, "predicted disparities on disk", only={"utils"}),
+    "sparse_depth": Room(1, "depth known at few pixels: found, read", only=set()),
     "ground_truth": Room(1, "archives of depth maps, read safely", only={"utils"}),
     "event_files": Room(1, "TensorBoard's files, read back", only=set(), never=never("torch")),
     "run_log": Room(1, "the folder of a run: log, curves, table, code", only={"utils"}),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -108,6 +109,22 @@ def test_triplets_and_cameras(raw, tmp_path, capsys):
     assert said.startswith("6 triplets made, 0 were there\n12 frames at the ends of their snippets")
     assert "--img_width 1024 --img_height 512, these are of 64 x 32" in said
     assert "missing" not in said
+
+
+def test_fast_files_hold_the_same_pictures_and_plain_ones_are_pillows(raw, tmp_path):
+    main(arguments(raw, tmp_path / "plain"))
+    main([*arguments(raw, tmp_path / "fast"), "--fast_png"])
+    plain, fast = contents(tmp_path / "plain"), contents(tmp_path / "fast")
+    assert plain.keys() == fast.keys()
+    for name, content in plain.items():
+        if name.endswith(".txt"):
+            assert fast[name] == content
+            continue
+        picture = Image.open(tmp_path / "fast" / name)
+        saved = io.BytesIO()
+        Image.fromarray(np.asarray(picture)).save(saved, "png")
+        assert content == saved.getvalue()
+        assert fast[name] != content
 
 
 def test_each_frame_is_decoded_once(raw, tmp_path, decoded):
