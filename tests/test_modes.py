@@ -48,11 +48,16 @@ def spoken(opt: Namespace) -> TrainingStep:
     """A step in training mode whose networks, fresh as they are, disagree with themselves:
     disparities and masks of all sizes, and a motion of its own for every source."""
     torch.manual_seed(0)
-    step = build_training_step(opt, pretrained=False).train()
+    dataset = build_training_set(opt) if opt.learn_intrinsics else None
+    step = build_training_step(opt, pretrained=False, dataset=dataset).train()
     with torch.no_grad():
         for decoder in filter(None, (step.depth_network.depth, step.mask_decoder)):
             for parameter in decoder.parameters():
                 parameter.mul_(2.5)
+    if step.camera is not None:
+        step.camera.register_forward_hook(
+            lambda *heard: heard[2] + 0.05 * torch.randn_like(heard[2])
+        )
     if step.pose_network is not None:
         step.pose_network.register_forward_hook(_shaken)
     return step
