@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from networks import ClipCameras, FrameCamera
 from utils import atomic_path, write_text
 
@@ -35,26 +33,26 @@ def write_cameras(
     learned: ClipCameras | FrameCamera,
     clips: Sequence[str],
     means: Mapping[str, float],
+    seen: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    """Write `intrinsics.txt` into a run's folder, in pixels of size (width, height).
+    """Write `intrinsics.txt` into a run's folder, in pixels of pictures of `size`.
 
-    Of learned clips the mean over them, and `intrinsics_by_clip.csv` where there are several; of a
-    camera that is predicted the mean over the epoch whose terms have these means.
+    Of learned clips the mean over them, and `intrinsics_by_clip.csv`, as fractions of the size,
+    where there are several; of a camera that is predicted the mean over the epoch whose terms have
+    these means. seen: the network's input; both sizes are (width, height).
     """
-    cameras = [[means[f"camera/{name}"] for name in NAMES]]
     if isinstance(learned, ClipCameras):
-        cameras = in_pixels(learned.cameras(), size).tolist()
+        cameras = learned.cameras().tolist()
         if len(clips) > 1:
             _write_table(folder / "intrinsics_by_clip.csv", clips, cameras)
-    mean = [sum(values) / len(cameras) for values in zip(*cameras, strict=True)]
-    numbers = " ".join(f"{value:.6g}" for value in mean)
+    else:
+        sides = zip(NAMES, (*seen, *seen), strict=True)
+        cameras = [[means[f"camera/{name}"] / side for name, side in sides]]
+    means_of = (sum(values) / len(cameras) for values in zip(*cameras, strict=True))
+    pixels = [mean * side for mean, side in zip(means_of, (*size, *size), strict=True)]
+    numbers = " ".join(f"{value:.6g}" for value in pixels)
     write_text(folder / "intrinsics.txt", f"# size: {size[0]}x{size[1]}\n{numbers}")
-
-
-def in_pixels(cameras: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cameras (clips, 4) from fractions to pixels of size (width, height), on the CPU."""
-    return cameras.detach().cpu() * cameras.new_tensor([*size, *size], device="cpu")
 
 
 def _write_table(path: Path, clips: Sequence[str], cameras: Sequence[Sequence[float]]) -> None:

@@ -355,9 +355,9 @@ class Trainer:
     def _tell_camera(self, means: Mapping[str, float]) -> None:
         """A learned camera as files and as a line in the log. means: of the epoch's terms."""
         if self.networks.camera is not None:
-            size = self.opt.width, self.opt.height
-            write_cameras(self.folder, self.networks.camera, self.clips, means, size)
-            self.log.logger.info("epoch %d: %s", self.epoch, describe_camera(means, size))
+            camera, seen = self.networks.camera, (self.opt.width, self.opt.height)
+            write_cameras(self.folder, camera, self.clips, means, seen, self.dataset.shape())
+            self.log.logger.info("epoch %d: %s", self.epoch, describe_camera(means, seen))
 
     def _means(self) -> dict[str, float]:
         """Each loss term's mean over the steps summed up and over all ranks."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.interpolate import interp1d
+from scipy.spatial.transform import Rotation, Slerp
 
 import train
 from rendering import Street, drive_poses, render
@@ -27,7 +28,7 @@ from rendering.plan import start_folder
 
 HEIGHT, WIDTH = 96, 128
 CAMERA = (0.6, 0.8, 0.47, 0.53)  # fx, fy, cx, cy as fractions: 80 by 64 degrees
-SWAY = (40.0, 20.0, 30.0)  # degrees of yaw, pitch and roll
+SWAY = (30.0, 15.0, 20.0)  # degrees of yaw, pitch and roll
 TOLERANCE = 0.05  # of a focal length
 FLAGS = (
     "--no_cuda --no_eval --num_workers 0 --backbone resnet --weights_init scratch --seed 1 "
@@ -42,10 +43,12 @@ def pixels() -> np.ndarray:
 
 
 def walk(number: int, frames: int, sway: Sequence[float], slow: int) -> np.ndarray:
-    """world_T_cam (frames, 4, 4): a drive's turns, on a way that is `slow` times as slow."""
-    poses = drive_poses(number, frames, sway)
-    times = np.arange(frames) / slow
-    poses[:, :3, 3] = interp1d(range(frames), poses[:, :3, 3], axis=0)(times)
+    """world_T_cam (frames, 4, 4): a drive, `slow` frames to each of its own."""
+    drive = drive_poses(number, -(-frames // slow) + 1, sway)
+    times, known = np.arange(frames) / slow, range(len(drive))
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, :3, 3] = interp1d(known, drive[:, :3, 3], axis=0)(times)
+    poses[:, :3, :3] = Slerp(known, Rotation.from_matrix(drive[:, :3, :3]))(times).as_matrix()
     return poses
 
 
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--frames", type=int, default=122)
-    parser.add_argument("--slow", type=int, default=3)
+    parser.add_argument("--slow", type=int, default=2)
     parser.add_argument("--name", default="run")
     parser.add_argument("--sway", type=float, nargs=3, default=SWAY)
     parser.add_argument("--learn_intrinsics", default="clip")

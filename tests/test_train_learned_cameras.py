@@ -8,6 +8,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
@@ -17,6 +18,7 @@ from checkpoint import load_checkpoint, load_parts
 from datasets.keys import SampleIndex
 from datasets.kitti_dataset import KITTIRawDataset
 from options import train_options
+from point_cloud import Intrinsics
 from tests.tiny_kitti import (
     DRIVE,
     HEIGHT,
@@ -61,10 +63,15 @@ def finished(root, both):
 
 
 def intrinsics(folder: Path) -> list[float]:
-    """The numbers of a run's intrinsics.txt, which is for the network's size."""
+    """The camera of a run's intrinsics.txt, read as test_simple.py does, in the network's pixels;
+    the drive's pictures are 150x48."""
     first, second = (folder / "intrinsics.txt").read_text().splitlines()
-    assert first == f"# size: {WIDTH}x{HEIGHT}"
-    return [float(word) for word in second.split()]
+    assert first == "# size: 150x48"
+    fx, fy, cx, cy = (float(word) for word in second.split())
+    K = Intrinsics.parse(str(folder / "intrinsics.txt")).matrix(HEIGHT, WIDTH, "picture")
+    x, y = WIDTH / 150, HEIGHT / 48
+    np.testing.assert_allclose(K, [[fx * x, 0, cx * x], [0, fy * y, cy * y], [0, 0, 1]])
+    return [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
 
 
 def batch_of(opt, flips: tuple[bool, ...]) -> dict:
@@ -103,8 +110,9 @@ def test_clips_have_a_row_each_and_their_mean_is_written(finished):
     with (run / "intrinsics_by_clip.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == CLIPS
-    for name, mean in zip(("fx", "fy", "cx", "cy"), intrinsics(run), strict=True):
-        first, second = (float(row[name]) for row in rows)
+    sides = {"fx": WIDTH, "fy": HEIGHT, "cx": WIDTH, "cy": HEIGHT}
+    for (name, side), mean in zip(sides.items(), intrinsics(run), strict=True):
+        first, second = (float(row[name]) * side for row in rows)
         assert first != second
         assert mean == pytest.approx((first + second) / 2, rel=1e-4)
     assert not (finished("frame") / "intrinsics_by_clip.csv").exists()
