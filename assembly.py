@@ -118,9 +118,16 @@ def build_training_step(
         disparity_smoothness=opt.disparity_smoothness,
     )
     return TrainingStep(
-        depth, pose, objective, frame_ids(opt), opt.pose_model_input, mask, amp_type,
+        depth,
+        pose,
+        objective,
+        frame_ids(opt),
+        opt.pose_model_input,
+        mask,
+        amp_type,
+        opt.checkpoint_activations,
         _build_camera(opt, pose, dataset) if opt.learn_intrinsics else None,
-    )  # fmt: skip
+    )
 
 
 def _build_camera(

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datasets.camera_file import write_camera_file
 from networks import ClipCameras, FrameCamera
-from utils import atomic_path, write_text
+from utils import atomic_path
 
 NAMES = ("fx", "fy", "cx", "cy")
 
@@ -50,9 +51,8 @@ def write_cameras(
         sides = zip(NAMES, (*seen, *seen), strict=True)
         cameras = [[means[f"camera/{name}"] / side for name, side in sides]]
     means_of = (sum(values) / len(cameras) for values in zip(*cameras, strict=True))
-    pixels = [mean * side for mean, side in zip(means_of, (*size, *size), strict=True)]
-    numbers = " ".join(f"{value:.6g}" for value in pixels)
-    write_text(folder / "intrinsics.txt", f"# size: {size[0]}x{size[1]}\n{numbers}")
+    pixels = tuple(mean * side for mean, side in zip(means_of, (*size, *size), strict=True))
+    write_camera_file(folder / "intrinsics.txt", pixels, size)
 
 
 def _write_table(path: Path, clips: Sequence[str], cameras: Sequence[Sequence[float]]) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from augmentations import undo_reshuffle
-from layers import disp_to_depth, sample_at_pixels, ssim_dissimilarity
+from layers import disp_to_depth, sample_at_pixels, ssim_dissimilarity, window_moments
 from view_synthesis import intrinsics_at, warp
 
 Terms = dict[str, Tensor]
@@ -34,14 +34,22 @@ class Frames:
     K: Tensor
     inv_K: Tensor
     _identity_error: dict[int, Tensor] = field(default_factory=dict)
+    _moments: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def error(self, images: Tensor, scale: int, ssim: bool) -> Tensor:
+        """Photometric error of images (B, N, 3, h, w) against the target of a scale, (B, N, h, w).
+
+        What depends on the target alone is computed once for all views that share it.
+        """
+        if ssim and scale not in self._moments:
+            self._moments[scale] = window_moments(self.target[scale][:, None])
+        return photometric_error(images, self.target[scale], ssim, self._moments.get(scale))
 
     def identity_error(self, scale: int, ssim: bool) -> Tensor:
         """Photometric error of the unwarped sources, (B, N, h, w); computed once for all views."""
         if scale not in self._identity_error:
             with torch.no_grad():
-                self._identity_error[scale] = photometric_error(
-                    self.sources[scale], self.target[scale], ssim
-                )
+                self._identity_error[scale] = self.error(self.sources[scale], scale, ssim)
         return self._identity_error[scale]
 
 
@@ -73,16 +81,22 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
 
 
-def photometric_error(images: Tensor, target: Tensor, ssim: bool = True) -> Tensor:
+def photometric_error(
+    images: Tensor,
+    target: Tensor,
+    ssim: bool = True,
+    moments: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """0.85 * SSIM dissimilarity + 0.15 * L1, each the mean over channels; or L1 alone.
 
-    images: (B, N, 3, H, W); target: (B, 3, H, W), both in [0, 1]. Returns (B, N, H, W).
+    images: (B, N, 3, H, W); target: (B, 3, H, W), both in [0, 1]; moments: `window_moments` of the
+    target (B, 1, 3, H, W), where they are known. Returns (B, N, H, W).
     """
     target = target[:, None]
     l1 = (images - target).abs().mean(2)
     if not ssim:
         return l1
-    return 0.85 * ssim_dissimilarity(images, target).mean(2) + 0.15 * l1
+    return torch.lerp(l1, ssim_dissimilarity(images, target, moments).mean(2), 0.85)
 
 
 def edge_aware_smoothness(disp: Tensor, image: Tensor) -> Tensor:
@@ -91,11 +105,11 @@ def edge_aware_smoothness(disp: Tensor, image: Tensor) -> Tensor:
     disp: (B, 1, H, W), already divided by its mean where that is wanted; image: (B, 3, H, W).
     Forward differences along x and along y, each averaged over its own pixels, summed. Scalar.
     """
-    total = disp.new_zeros(())
+    along = []
     for axis in (-1, -2):
         edge = image.diff(dim=axis).abs().mean(1, keepdim=True)
-        total = total + (disp.diff(dim=axis).abs() * torch.exp(-edge)).mean()
-    return total
+        along.append((disp.diff(dim=axis).abs() * torch.exp(-edge)).mean())
+    return along[0] + along[1]
 
 
 def mean_normalised(disp: Tensor) -> Tensor:
@@ -112,11 +126,13 @@ def scale_invariant_log(
     per picture; returns the scalar mean over pictures.
     """
     d = torch.log(a + 1e-8) - torch.log(b + 1e-8)
-    weight = torch.ones_like(d) if mask is None else mask.to(d.dtype)
-    count = weight.sum((1, 2, 3))
-    mean = (weight * d).sum((1, 2, 3)) / count
-    mean_square = (weight * d**2).sum((1, 2, 3)) / count
-    return (mean_square - variance_focus * mean**2).mean()
+    if mask is None:
+        mean, mean_square = d.mean((1, 2, 3)), (d * d).mean((1, 2, 3))
+    else:
+        count = mask.sum((1, 2, 3))
+        inside = d * mask
+        mean, mean_square = inside.sum((1, 2, 3)) / count, (inside * d).sum((1, 2, 3)) / count
+    return (mean_square - variance_focus * mean * mean).mean()
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,7 @@ class Objective:
         disp = view.disp[scale] if self.v1_multiscale else view.upsampled_disp(scale)
         K, inv_K = intrinsics_at(frames.K, frames.inv_K, frames.target[0].shape[-1], disp.shape[-1])
         warped = warp(sources, self.depth(disp), view.src_T_tgt, K, inv_K)
-        error = photometric_error(warped, target, self.ssim)
+        error = frames.error(warped, at, self.ssim)
         terms: Terms = {}
         if view.mask is not None:
             mask = enlarge(view.mask[scale], target.shape[-2:])

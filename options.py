@@ -251,10 +251,25 @@ def _add_speed(parser: Parser) -> None:
         "--compile", action="store_true", help="compile the networks: a slow first step"
     )
     group.add_argument(
-        "--channels_last", action="store_true", help="keep channels innermost in memory"
+        "--channels_last",
+        action="store_true",
+        help="keep channels innermost in memory, as is always done on the CPU",
+    )
+    group.add_argument(
+        "--checkpoint_activations",
+        action="store_true",
+        help="compute decoders twice, the second time on the way back, for less memory",
     )
     group.add_argument(
         "--no_tf32", action="store_true", help="full float32 in convolutions on GPUs that have TF32"
+    )
+    group.add_argument(
+        "--profile",
+        type=INDEX,
+        default=0,
+        metavar="STEPS",
+        help="trace so many steps: a file for TensorBoard, Perfetto or Chrome and a table of the "
+        "most expensive operators, in profile/ of the run",
     )
     group.add_argument(
         "--deterministic",

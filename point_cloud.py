@@ -6,14 +6,13 @@ Points are in the axes of a camera, as everywhere here: x right, y down, z forwa
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from datasets.camera_file import read_camera_file
+from datasets.camera_file import camera_numbers, read_camera_file
 from datasets.kitti_dataset import NOMINAL_INTRINSICS
 from datasets.mono_dataset import check_intrinsics
 from datasets.nyuv2_dataset import HEIGHT, WIDTH, cut_camera
@@ -52,11 +51,8 @@ class Intrinsics(NamedTuple):
                 return cls(text, *read_camera_file(text))
             except UserError as error:
                 raise UserError(f"{neither}: {error}") from error
-        try:
-            values = tuple(float(word) for word in re.split(r"[\s,]+", text))
-        except ValueError:
-            values = ()
-        if len(values) != 4:
+        values = camera_numbers(text)
+        if values is None:
             raise UserError(neither)
         return cls(text, values)
 

@@ -42,6 +42,7 @@ from distributed import World, gather_objects, gather_outcomes, mean_over_ranks,
 from health import Health, diagnosis
 from learned_cameras import describe_camera, write_cameras
 from optimisation import clip_gradients, move_schedule
+from profiling import StepProfile
 from run_evaluation import RunEvaluation
 from run_log import Clock, Progress, RunLog
 from run_pictures import detached_sample, sample_pictures
@@ -151,7 +152,7 @@ class Trainer:
         )
         pretrained = opt.weights_init == "pretrained" and not filled
         step = build_training_step(opt, pretrained, self.runtime.amp_type, self.dataset)
-        self.networks = place(step, self.world, opt.channels_last)
+        self.networks = place(step, self.world, self.runtime.channels_last)
         if opt.compile:
             compile_networks(self.networks.parts(), self.world.device)
         self.optimizer, self.scheduler = build_optimisation(
@@ -172,6 +173,8 @@ class Trainer:
         """The run's folder, without what killed processes left half-written there."""
         log = run_on_main(self.world, lambda: RunLog(self.folder, True, self.step))
         self.log = log or RunLog(self.folder, False)
+        traced = self.opt.profile if self.world.is_main else 0
+        self.profile = StepProfile(traced, self.folder, self.world.device, self.log.logger)
         run_on_main(self.world, lambda: self.log.record(vars(self.opt)))
         run_on_main(self.world, lambda: write_text(self.folder / LAUNCH_FILE, self.world.launch))
         for warning in self.warnings if self.world.is_main else []:
@@ -189,7 +192,7 @@ class Trainer:
         log = self.log.logger
         self._tell_plan()
         try:
-            with self.stop, self.background:
+            with self.stop, self.background, self.profile:
                 self._run_epochs()
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -258,6 +261,7 @@ class Trainer:
                 pictures = self.train_step(batches)
                 bar.update()
                 clock.step_is_done()
+                self.profile.step()
                 last = self.batch == self.steps_per_epoch
                 if self.batch % opt.log_frequency == 0 or last:
                     self._log(clock, batches[-1], pictures)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from augmentations import color_jitter, reshuffle
 from datasets.keys import FrameKey
-from layers import camera_matrices, transformation_from_parameters
+from layers import camera_matrices, inverse_motion, transformation_from_parameters
 from losses import Frames, Objective, Terms, View, in_order
 from networks import ClipCameras, DepthDecoder, DepthNetwork, FrameCamera, PoseNetwork
 from view_synthesis import crop_camera, crop_motion
@@ -94,6 +95,7 @@ class TrainingStep(nn.Module):
     the target) or "all" (every frame at once). mask_decoder: the second decoder of
     --predictive_mask, one output a source. No pose network is needed where "s" is the only source.
     amp_type: what the networks compute in, None: float32, as everything else does always.
+    checkpoint_activations: keep no map of the decoders, which are computed again on the way back.
     camera: learns the cameras, in place of those that the data set knows.
     """
 
@@ -106,6 +108,7 @@ class TrainingStep(nn.Module):
         pose_input: str = "pairs",
         mask_decoder: DepthDecoder | None = None,
         amp_type: torch.dtype | None = None,
+        checkpoint_activations: bool = False,
         camera: ClipCameras | FrameCamera | None = None,
     ) -> None:
         super().__init__()
@@ -117,6 +120,7 @@ class TrainingStep(nn.Module):
         self.frame_ids = tuple(frame_ids)
         self.pose_input = pose_input
         self.amp_type = amp_type
+        self.checkpoint_activations = checkpoint_activations
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks under their names in a checkpoint, in the optimiser's order."""
@@ -179,28 +183,30 @@ class TrainingStep(nn.Module):
         """
         frames = [frame for frame in self.frame_ids if frame != "s"]
         motions: dict[int | str, Tensor] = {"s": inputs.stereo_T}
-        if self.pose_input == "all" and len(frames) > 1:
-            axis_angle, translation = self._motion(
-                [inputs.jittered[f] for f in frames], features
-            )
-            for i, frame in enumerate(frames[1:]):
-                motions[frame] = transformation_from_parameters(
-                    axis_angle[:, i, 0], translation[:, i, 0]
-                )
-        else:
-            for frame in frames[1:]:
-                motions[frame] = self._pair_motion(inputs.jittered, frame, features)
+        if len(frames) > 1:
+            if self.pose_input == "all":
+                seen = [inputs.jittered[frame] for frame in frames]
+                axis_angle, translation = self._motion(seen, features)
+                axis_angle, translation = axis_angle[:, :, 0], translation[:, :, 0]
+            else:
+                said = [self._pair_motion(inputs.jittered, f, features) for f in frames[1:]]
+                axis_angle, translation = (torch.stack(each, 1) for each in zip(*said, strict=True))
+            found = transformation_from_parameters(axis_angle, translation)
+            motions |= dict(zip(frames[1:], found.unbind(1), strict=False))
+        if self.pose_input == "pairs":
+            for frame in motions.keys() - {"s"}:
+                if frame < 0:
+                    motions[frame] = inverse_motion(motions[frame])
         return torch.stack([motions[frame] for frame in self.frame_ids[1:]], 1)
 
     def _pair_motion(
         self, images: Mapping[int, Tensor], frame: int, features: list[Tensor] | None
-    ) -> Tensor:
-        """The pose network sees a pair in temporal order; inverted for a source before."""
+    ) -> tuple[Tensor, Tensor]:
+        """What the pose network says of a pair in temporal order, each (B, 3): for a source before
+        the target it is the way back."""
         pair = [images[min(frame, 0)], images[max(frame, 0)]]
         axis_angle, translation = self._motion(pair, features)
-        return transformation_from_parameters(
-            axis_angle[:, 0, 0], translation[:, 0, 0], invert=frame < 0
-        )
+        return axis_angle[:, 0, 0], translation[:, 0, 0]
 
     def _motion(
         self, images: Sequence[Tensor], features: list[Tensor] | None
@@ -217,8 +223,15 @@ class TrainingStep(nn.Module):
         """Disparity (and predictive mask) at every scale of one picture."""
         with self._autocast(image.device):
             features = self.depth_network.encoder(image)
-            disp = self.depth_network.depth(features)
-            return disp, None if self.mask_decoder is None else self.mask_decoder(features)
+            disp = self._decode(self.depth_network.depth, features)
+            mask = None if self.mask_decoder is None else self._decode(self.mask_decoder, features)
+            return disp, mask
+
+    def _decode(self, decoder: DepthDecoder, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        if not self.checkpoint_activations:
+            return decoder(features)
+        # Decoders have neither batch norm, which would count a batch twice, nor dropout.
+        return checkpoint(decoder, features, use_reentrant=False, preserve_rng_state=False)
 
     def _frames(self, pictures: Pictures, inputs: Inputs) -> Frames:
         target = {scale: image for (frame, scale), image in pictures.items() if frame == 0}

@@ -56,8 +56,7 @@ def crop_camera(crop: Tensor, K: Tensor, height: int, width: int) -> Tensor:
 
 def _center(start: Tensor, size: int, resized: Tensor) -> Tensor:
     """Centre of the span of `size` pixels from `start`, as a fraction of the full picture."""
-    first, last = start, start + size - 1
-    return 0.5 + ((2 * first / (resized - 1) - 1) + (2 * last / (resized - 1) - 1)) / 4
+    return (2 * start + (size - 1)) / (2 * (resized - 1))
 
 
 def crop_motion(src_T_tgt: Tensor, Rc: Tensor) -> Tensor:

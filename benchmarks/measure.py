@@ -100,9 +100,12 @@ class Effort:
     frames: tuple[int, ...]  # of a Cityscapes snippet
     sizes: tuple[tuple[int, int], ...]  # (height, width) of network input
     points: tuple[int, ...]  # of a laser scan
+    backbones: tuple[str, ...] = ("resnet",)  # of a training step
+    compiles: bool = False  # the step, which takes minutes
 
 
-FULL = Effort(5, 32, 8, (6, 30), ((96, 320), (192, 640), (320, 1024)), (30_000, 120_000))
+FULL = Effort(5, 32, 8, (6, 30), ((96, 320), (192, 640), (320, 1024)), (30_000, 120_000),
+              ("resnet", "hrnet"), True)  # fmt: skip
 QUICK = Effort(3, 24, 3, (6, 30), ((192, 640),), (120_000,))
 
 

@@ -20,6 +20,7 @@ OUT = Path(__file__).parent / "out"
 MEASUREMENTS = {
     "start": ("benchmarks.starting", "measure_start"),
     "loading": ("benchmarks.loading", "measure_loading"),
+    "step": ("benchmarks.stepping", "measure_step"),
     "export": ("benchmarks.preparing", "measure_export"),
     "cityscapes": ("benchmarks.preparing", "measure_cityscapes"),
 }

@@ -137,8 +137,8 @@ class MonoDataset(Dataset[Sample]):
             raise UserError(f"{type(self).__name__} has no frame {some_of(sorted(unknown))}: its "
                             f"frames are {', '.join(map(str, sorted(self.FRAMES)))}")
 
-    def first_lines(self) -> dict[str, int]:
-        """The number of the first line of every clip, by the clips' names in order."""
+    def clips(self) -> dict[str, int]:
+        """Every clip's first line, its number by the clip's name, in order of names."""
         first: dict[str, int] = {}
         for number, ref in enumerate(self.refs):
             first.setdefault(self.clip(ref), number)
@@ -149,7 +149,7 @@ class MonoDataset(Dataset[Sample]):
 
         clips: names of those that are trained on, in order; None: this list's own.
         """
-        names = self.first_lines() if clips is None else clips
+        names = self.clips() if clips is None else clips
         self.clip_numbers = {name: number for number, name in enumerate(names)}
 
     def shape(self) -> tuple[int, int]:
@@ -158,7 +158,7 @@ class MonoDataset(Dataset[Sample]):
 
     def check_cameras(self) -> None:
         """Raise UserError unless a camera is known of every clip, as its first line tells."""
-        for clip, number in self.first_lines().items():
+        for clip, number in self.clips().items():
             if self.intrinsics(self.refs[number]) is None:
                 raise UserError(f"the camera of the clip {clip} is not known: state its "
                                 "intrinsics, or add --learn_intrinsics")

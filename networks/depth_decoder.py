@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from torch import Tensor, nn
 
 from layers import in_float32
+from networks.activated_conv import conv_of_prelu
 from utils import LOGGER_NAME
 
 ROWS, COLUMNS = 6, 3
@@ -59,9 +60,9 @@ class DepthDecoder(nn.Module):
         self.decoder = nn.ModuleList()
         for kind, row, column in self.number:
             if kind == "lateral":
-                block = _lateral(rows[row] if column else channels[row], rows[row])
+                block = Lateral(rows[row] if column else channels[row], rows[row])
             elif kind == "upconv":
-                block = _upconv(rows[row + 1], rows[row])
+                block = UpConv(rows[row + 1], rows[row])
             else:
                 block = _dispconv(rows[row], num_output_channels)
             self.decoder.append(block)
@@ -82,7 +83,7 @@ class DepthDecoder(nn.Module):
             for column in range(COLUMNS):
                 x = self._block("lateral", row, column)(x)
                 if below:
-                    x = x + self._block("upconv", row, column)(below[column])
+                    x += self._block("upconv", row, column)(below[column])
                 columns.append(x)
             if row in self.scales:
                 # Eight bits of mantissa would be too few steps of depth.
@@ -126,21 +127,37 @@ class DepthDecoder(nn.Module):
             )
 
 
-def _lateral(channels_in: int, channels_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.PReLU(),
-        nn.Conv2d(channels_in, channels_out, 3, padding=1),
-        nn.PReLU(),
-        nn.Conv2d(channels_out, channels_out, 3, padding=1),
-    )
+class Lateral(nn.Sequential):
+    """PReLU, 3x3 convolution, twice."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.PReLU(),
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+            nn.PReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) to (B, channels_out, H, W)."""
+        prelu, conv, second_prelu, second_conv = self
+        return conv_of_prelu(conv_of_prelu(x, prelu, conv), second_prelu, second_conv)
 
 
-def _upconv(channels_in: int, channels_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-        nn.PReLU(),
-        nn.Conv2d(channels_in, channels_out, 3, padding=1),
-    )
+class UpConv(nn.Sequential):
+    """Twice the size, PReLU, 3x3 convolution."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+            nn.PReLU(),
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) to (B, channels_out, 2 H, 2 W)."""
+        _, prelu, conv = self
+        return conv_of_prelu(x, prelu, conv, enlarge=True)
 
 
 def _dispconv(channels_in: int, channels_out: int) -> nn.Sequential:

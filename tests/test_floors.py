@@ -76,7 +76,7 @@ HOUSE = {
         5, "a run's parts from its options", never=never("argparse", "options", "evaluation")
     ),
     "learned_cameras": Room(
-        5, "cameras that a run has learned, as files", only={"networks", "utils"}
+        5, "cameras that a run has learned, as files", only={"datasets", "networks", "utils"}
     ),
     # From a batch to its loss; stands between the objective and the run.
     "training_step": Room(
@@ -159,6 +159,7 @@ HOUSE = {
     "course": Room(1, "what must not change within a run", only={"utils"}),
     "layers": Room(1, "differentiable pieces: SSIM, cameras, motions", only=set()),
     "augmentations": Room(1, "augmentations: drawn, applied, undone", only=set()),
+    "profiling": Room(1, "a trace of some steps", only={"utils"}),
     "optimisation": Room(1, "optimisers and schedules", only=set()),
     "kitti_utils": Room(
         1, "calibration and laser scans to depth, in NumPy", only={"utils"}, never=never("torch")

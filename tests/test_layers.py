@@ -12,12 +12,14 @@ from torch.testing import assert_close
 from layers import (
     backproject,
     disp_to_depth,
+    inverse_motion,
     mean_3x3,
     project,
     rotation_from_axis_angle,
     sample_at_pixels,
     ssim_dissimilarity,
     transformation_from_parameters,
+    window_moments,
 )
 
 
@@ -139,3 +141,34 @@ def test_several_pictures_share_a_target():
     together = ssim_dissimilarity(images, target[:, None])
     for n in range(4):
         assert_close(together[:, n], ssim_dissimilarity(images[:, n], target))
+
+
+def test_gradients_of_ssim_are_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+    shape = {"dtype": torch.float64, "generator": generator}
+    images = torch.rand(2, 2, 1, 4, 5, **shape).requires_grad_()
+    target = torch.rand(2, 1, 1, 4, 5, **shape)
+    assert torch.autograd.gradcheck(lambda x: ssim_dissimilarity(x, target), images)
+
+
+def test_moments_of_a_target_may_be_known_before():
+    images, target = torch.rand(2, 4, 3, 6, 7), torch.rand(2, 1, 3, 6, 7)
+    moments = window_moments(target)
+    assert_close(ssim_dissimilarity(images, target, moments), ssim_dissimilarity(images, target))
+    window = target[1, 0, 2, 1:4, 3:6]
+    assert moments[0][1, 0, 2, 2, 4].item() == pytest.approx(window.mean().item(), abs=1e-6)
+    variance = window.var(correction=0).item()
+    assert moments[1][1, 0, 2, 2, 4].item() == pytest.approx(variance, abs=1e-6)
+
+
+def test_pooling_of_other_devices_is_the_same_mean():
+    """A GPU pools where the CPU adds; both, on the CPU."""
+    images = torch.rand(2, 3, 6, 7, dtype=torch.float64)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    assert_close(torch.nn.functional.avg_pool2d(padded, 3, 1), mean_3x3(images))
+
+
+def test_the_way_back_of_a_motion_undoes_it():
+    motion = transformation_from_parameters(torch.randn(3, 2, 3), torch.randn(3, 2, 3))
+    eye = torch.eye(4).expand(3, 2, 4, 4)
+    assert_close(inverse_motion(motion) @ motion, eye, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""What a training step asks of the device beside computing: nothing that it would wait for."""
+"""What a training step asks of the device: few operators, and nothing that it would wait for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import augmentations
+from benchmarks.stepping import Side, operators_outside
 from distributed import World
 from options import train_options
 from tests.tiny_kitti import arguments, write_kitti
@@ -81,3 +82,36 @@ def test_a_step_waits_for_nothing(tmp_path, monkeypatch, flags):
     assert operators.count["convolution"] > 0
     assert waiting(operators) == {}
     assert read == {"tolist": len(batches)}  # the samples' numbers, which never leave the CPU
+
+
+def test_half_a_textbook_s_operators_outside_the_networks():
+    """A GPU is asked for each of them; as many at any size."""
+    ours, textbook = Side("resnet", (64, 128), ()), Side("resnet", (64, 128), None)
+    assert ours.run() == pytest.approx(textbook.run(), rel=1e-4)
+    count = operators_outside(ours.step, ours.inputs)
+    assert 100 < count <= operators_outside(textbook.step, textbook.inputs) / 2
+
+
+def test_checkpointed_decoders_give_equal_gradients_and_keep_less(tmp_path):
+    root = write_kitti(tmp_path)
+    kept, gradients = [], []
+    for name, flags in (("plain", ()), ("saving", ("--checkpoint_activations",))):
+        trainer = Trainer(train_options(arguments(root, name, "--no_eval", *flags)), World())
+        trainer.log.close()
+        trainer.networks.train()
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, sizes=sizes) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(0)
+        batch = next(iter(trainer.loader))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            terms, _ = trainer.networks(batch)
+        terms["loss"].backward()
+        kept.append(sum(sizes.values()))
+        gradients.append([each.grad for each in trainer.networks.parameters()])
+    assert kept[1] < 0.9 * kept[0]
+    for plain, saving in zip(*gradients, strict=True):
+        torch.testing.assert_close(saving, plain)

@@ -65,9 +65,9 @@ def finished(root, both):
 def intrinsics(folder: Path) -> list[float]:
     """The camera of a run's intrinsics.txt, read as test_simple.py does, in the network's pixels;
     the drive's pictures are 150x48."""
-    first, second = (folder / "intrinsics.txt").read_text().splitlines()
-    assert first == "# size: 150x48"
-    fx, fy, cx, cy = (float(word) for word in second.split())
+    *_, size, numbers = (folder / "intrinsics.txt").read_text().splitlines()
+    assert size == "# size: 150x48"
+    fx, fy, cx, cy = (float(word) for word in numbers.split())
     K = Intrinsics.parse(str(folder / "intrinsics.txt")).matrix(HEIGHT, WIDTH, "picture")
     x, y = WIDTH / 150, HEIGHT / 48
     np.testing.assert_allclose(K, [[fx * x, 0, cx * x], [0, fy * y, cy * y], [0, 0, 1]])
