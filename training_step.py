@@ -155,7 +155,7 @@ class TrainingStep(nn.Module):
     def views(self, inputs: Inputs) -> dict[str, View]:
         """Run the networks: each view of the target on its own (batch norm sees each alone)."""
         size = inputs.full[0, 0].shape[-2:]
-        features: list[Tensor] = []
+        features: list[Tensor] | None = None if self.camera is None else []
         src_T_tgt = self.motions(inputs, features)
         if self.camera is not None:
             cameras = self.camera(features, inputs.clip, inputs.flip)
@@ -213,7 +213,8 @@ class TrainingStep(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """What the pose network says of some frames: axis-angle and translation."""
         with self._autocast(images[0].device):
-            return self.pose_network(images, features)
+            extra = () if features is None else (features,)
+            return self.pose_network(images, *extra)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         """Around networks alone: geometry, SSIM and depths need float32."""

@@ -162,6 +162,7 @@ def test_every_mode_trains_on_a_street_and_leaves_a_checkpoint(name, street, log
     assert (state["epoch"], state["step_in_total"]) == (opt.num_epochs, STEPS * opt.num_epochs)
     assert ("pose" in state) == (len(opt.frame_ids) > 1)
     assert ("predictive_mask" in state) == opt.predictive_mask
+    assert ("intrinsics" in state) == bool(opt.learn_intrinsics)
     shutil.rmtree(logs / name)
 
 
