@@ -1,6 +1,6 @@
 """Learn the camera of a rendered video whose camera is known: what train.py makes of it.
 
-    python -m tests.learned_camera --out FOLDER           a camera for the clip; half an hour
+    python -m tests.learned_camera --out FOLDER           a camera for the clip; an hour or so
     python -m tests.learned_camera --out FOLDER --learn_intrinsics frame
 
 Renders a street seen by a camera that sways like one in a hand, then trains depth, motion and
