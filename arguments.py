@@ -180,7 +180,7 @@ def value_of(action: argparse.Action, value: Any) -> Any:
         if not isinstance(value, bool):
             raise argparse.ArgumentTypeError(f"expected true or false, got {value!r}")
         return value
-    if action.nargs is None:
+    if action.nargs in (None, "?"):
         if isinstance(value, list):
             raise argparse.ArgumentTypeError(f"expected one value, got the list {value}")
         return _parsed(action, value)

@@ -21,6 +21,9 @@ from datasets.splits import split_lines
 from distributed import World
 from losses import Objective
 from networks import (
+    ClipCameras,
+    FrameCamera,
+    PoseNetwork,
     build_depth_network,
     build_mask_network,
     build_pose_network,
@@ -40,8 +43,9 @@ def frame_ids(opt: Namespace) -> list[int | str]:
 
 
 def build_training_set(opt: Namespace) -> MonoDataset:
-    """The training list of --split. Raises UserError for lines and files that are not right."""
-    return build_dataset(
+    """The training list of --split. Raises UserError for lines and files that are not right, and
+    for a camera that is neither known nor learned."""
+    dataset = build_dataset(
         opt.dataset,
         opt.data_path_pre or opt.data_path,
         _list_lines(opt, opt.split, "train"),
@@ -57,6 +61,7 @@ def build_training_set(opt: Namespace) -> MonoDataset:
         pyramid_of_sources=opt.v1_multiscale,
         **_camera_options(opt),
     )
+    return _settle_cameras(dataset, opt)
 
 
 def _list_lines(opt: Namespace, split: str, part: str) -> list[str]:
@@ -70,6 +75,8 @@ def _camera_options(opt: Namespace) -> dict[str, object]:
     """What a data set is told of its cameras."""
     if opt.dataset.startswith("kitti"):
         return {"kitti_intrinsics": opt.kitti_intrinsics}
+    if opt.dataset == "folder":
+        return {"camera_required": not opt.learn_intrinsics}
     return {}
 
 
@@ -81,10 +88,22 @@ def has_validation(opt: Namespace) -> bool:
     return bool(opt.val_split)
 
 
-def build_validation_set(opt: Namespace) -> MonoDataset:
-    """The validation list, in the layout of training, not augmented. Raises UserError as
-    `build_training_set` does."""
-    return build_dataset(
+def _settle_cameras(
+    dataset: MonoDataset, opt: Namespace, clips: Sequence[str] | None = None
+) -> MonoDataset:
+    """The data set, its cameras left to --learn_intrinsics or else looked for. clips: see
+    `MonoDataset.learn_cameras`."""
+    if opt.learn_intrinsics:
+        dataset.learn_cameras(clips)
+    else:
+        dataset.check_cameras()
+    return dataset
+
+
+def build_validation_set(opt: Namespace, clips: Sequence[str] | None = None) -> MonoDataset:
+    """The validation list, in the layout of training, not augmented. clips: those trained on,
+    where cameras are learned. Raises UserError as `build_training_set` does."""
+    dataset = build_dataset(
         opt.dataset,
         opt.data_path_pre or opt.data_path,
         _list_lines(opt, opt.val_split or "", "val"),
@@ -95,12 +114,17 @@ def build_validation_set(opt: Namespace) -> MonoDataset:
         jpg=opt.jpg,
         **_camera_options(opt),
     )
+    return _settle_cameras(dataset, opt, clips or ())
 
 
 def build_training_step(
-    opt: Namespace, pretrained: bool, amp_type: torch.dtype | None = None
+    opt: Namespace,
+    pretrained: bool,
+    amp_type: torch.dtype | None = None,
+    dataset: MonoDataset | None = None,
 ) -> TrainingStep:
-    """Networks and objective. pretrained: from ImageNet; raises UserError if they cannot be had."""
+    """Networks and objective. pretrained: from ImageNet; raises UserError if they cannot be had.
+    dataset: that is trained on, which --learn_intrinsics asks for."""
     scales, frames = range(opt.num_scales), len(opt.frame_ids)
     depth = build_depth_network(opt.backbone, opt.num_layers, scales, pretrained)
     pose = mask = None
@@ -129,7 +153,17 @@ def build_training_step(
         mask,
         amp_type,
         opt.checkpoint_activations,
+        _build_camera(opt, pose, dataset) if opt.learn_intrinsics else None,
     )
+
+
+def _build_camera(
+    opt: Namespace, pose: PoseNetwork, dataset: MonoDataset
+) -> ClipCameras | FrameCamera:
+    """What --learn_intrinsics asks for."""
+    if opt.learn_intrinsics == "clip":
+        return ClipCameras(len(dataset.clip_numbers), dataset.shape())
+    return FrameCamera(pose.encoder.channels[-1], dataset.shape())
 
 
 def place(step: TrainingStep, world: World, channels_last: bool = False) -> TrainingStep:

@@ -1,8 +1,8 @@
 """Checkpoint files: written whole or not at all, read safely, loaded strictly.
 
 A file holds a state dict for each network (`encoder`, `depth`, `pose_encoder`, `pose`,
-`predictive_mask`) beside plain values such as `height` and `width`; names as in the published code,
-so that it and ours can read each other's files.
+`predictive_mask`, `intrinsics`) beside plain values such as `height` and `width`; names as in the
+published code, so that it and ours can read each other's files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from utils import UserError, atomic_path, reason
 
-NETWORKS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask")
+NETWORKS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask", "intrinsics")
 PROFILER_COUNTERS = ("total_ops", "total_params")  # thop leaves them in a model that it counted
 MONODEPTH2_FILES = ("encoder.pth", "depth.pth")
 

@@ -20,7 +20,7 @@ COURSE = (
     "max_depth", "v1_multiscale", "avg_reprojection", "disable_automasking", "predictive_mask",
     "no_ssim", "optimizer", "learning_rate", "weight_decay", "beta1", "beta2", "momentum",
     "clip_grad", "lr_sche_type", "decay_step", "decay_rate", "eta_min", "warm_up", "batch_size",
-    "accumulate", "amp", "seed",
+    "accumulate", "amp", "seed", "learn_intrinsics",
 )  # fmt: skip
 
 

@@ -67,6 +67,18 @@ def inverse_motion(motion: Tensor) -> Tensor:
     return torch.cat([top, motion[..., 3:, :]], -2)
 
 
+def camera_matrices(cameras: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """K and its inverse, each (B, 4, 4) in pixels of (height, width), of cameras (B, 4): fx, fy,
+    cx, cy as fractions of the width, height, width, height."""
+    fx, fy, cx, cy = cameras.unbind(-1)
+    fx, fy, cx, cy = fx * width, fy * height, cx * width, cy * height
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    last = [zero, zero, one, zero, zero, zero, zero, one]
+    K = [fx, zero, cx, zero, zero, fy, cy, zero, *last]
+    inv_K = [1 / fx, zero, -cx / fx, zero, zero, 1 / fy, -cy / fy, zero, *last]
+    return torch.stack(K, -1).unflatten(-1, (4, 4)), torch.stack(inv_K, -1).unflatten(-1, (4, 4))
+
+
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Homogeneous pixel centres (x, y, 1), row by row: (3, height * width), typed like `like`."""
     y, x = torch.meshgrid(

@@ -28,7 +28,7 @@ from arguments import (
     size,
 )
 
-NETWORK_PARTS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask")
+NETWORK_PARTS = ("encoder", "depth", "pose_encoder", "pose", "predictive_mask", "intrinsics")
 # What can be trained on, and the list it has unless --split names another ("": its only one).
 DATASETS = {
     "kitti": "eigen_zhou",
@@ -156,6 +156,15 @@ def _add_train_networks(parser: Parser) -> None:
         choices=("pairs", "all"),
         default="pairs",
         help="what the pose network sees: the target with each source, or all frames at once",
+    )
+    group.add_argument(
+        "--learn_intrinsics",
+        nargs="?",
+        const="clip",
+        choices=("clip", "frame"),
+        help="learn the camera too, also where the data set knows it: one for each folder of "
+        "pictures (clip, meant where no value is given) or one a sample, from the pose network "
+        "(frame); its rotation must be seen, see docs/LEARNED_INTRINSICS.md",
     )
     group.add_argument("--pretrained_path", help="checkpoint whose networks the run starts from")
     group.add_argument(
@@ -422,6 +431,11 @@ def _check_method(parser: Parser, opt: argparse.Namespace) -> None:
         parser.error("--avg_reprojection takes the mean over sources, and there is one source")
     if opt.pose_model_input == "all" and len(opt.frame_ids) == 1:
         parser.error("--pose_model_input all: --frame_ids 0 has no frames to estimate a pose of")
+    if opt.learn_intrinsics and len(opt.frame_ids) == 1:
+        parser.error(
+            "--learn_intrinsics needs frames that the camera turns between, and --frame_ids 0 has "
+            "the stereo partner alone"
+        )
     if opt.pretrained_path is None and _was_given(parser, opt, "models_to_load"):
         parser.error("--models_to_load is of the checkpoint --pretrained_path, which is not given")
 

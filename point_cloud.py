@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets.camera_file import camera_numbers, check_intrinsics
+from datasets.camera_file import camera_numbers, check_intrinsics, read_camera_file
 from datasets.kitti_dataset import NOMINAL_INTRINSICS
 from datasets.nyuv2_dataset import HEIGHT, WIDTH, cut_camera
 from layers import backproject
-from utils import UserError, read_lines
+from utils import UserError
 
 # Cameras by name: fx, fy, cx, cy as fractions of the size of a whole picture, resized or not.
 CAMERAS = {"kitti": NOMINAL_INTRINSICS, "nyu": cut_camera(0, 0, HEIGHT, WIDTH)}
@@ -35,31 +35,37 @@ class Intrinsics(NamedTuple):
 
     text: str
     values: tuple[float, ...]  # fx, fy, cx, cy
+    size: tuple[int, int] | None = None  # (width, height) of the pictures that a file is for
 
     @classmethod
     def parse(cls, text: str) -> Intrinsics:
-        """text: a name of CAMERAS; fx,fy,cx,cy in pixels; or a file of these, or of the matrix
-        [fx 0 cx; 0 fy cy; 0 0 1]. Raises UserError if it is none of them."""
+        """text: a name of CAMERAS; fx,fy,cx,cy in pixels; or a file of `read_camera_file`. Raises
+        UserError if it is none of them."""
         if text in CAMERAS:
             return cls(text, CAMERAS[text])
-        words = " ".join(read_lines(text)) if os.path.isfile(text) else text
-        values = camera_numbers(words)
+        neither = f"--intrinsics {text} is neither {', '.join(CAMERAS)}, nor four numbers "
+        neither += "fx,fy,cx,cy in pixels, nor a file of them or of the 3x3 matrix without skew"
+        if os.path.isfile(text):
+            try:
+                return cls(text, *read_camera_file(text))
+            except UserError as error:
+                raise UserError(f"{neither}: {error}") from error
+        values = camera_numbers(text)
         if values is None:
-            raise UserError(
-                f"--intrinsics {text} is neither {', '.join(CAMERAS)}, nor four numbers "
-                "fx,fy,cx,cy in pixels, nor a file of them or of the 3x3 matrix without skew"
-            )
+            raise UserError(neither)
         return cls(text, values)
 
     def matrix(self, height: int, width: int, picture: str | Path) -> np.ndarray:
         """K (3, 3) in pixels of a picture of this size, pixel centres at whole numbers.
 
-        A camera that is named has the picture's size. Raises UserError, naming the picture and the
+        A camera that is named has the picture's size, one whose file tells a size is scaled to it.
+        Raises UserError, naming the picture and the
         number, if the camera cannot have taken it.
         """
         size = np.array([width, height, width, height])
         named = self.text in CAMERAS
-        fractions = np.array(self.values) / (1 if named else size)
+        stated = size if self.size is None else np.array([*self.size, *self.size])
+        fractions = np.array(self.values) / (1 if named else stated)
         check_intrinsics(fractions, f"{picture} (--intrinsics {self.text})")
         fx, fy, cx, cy = fractions * size
         shown = f"{picture} is {width}x{height} (width x height)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 class RunEvaluation:
     """The test sets of a run, and their scores."""
 
-    def __init__(self, opt: Namespace, world: World) -> None:
-        """Find everything. Raises UserError if pictures, lists or ground truth are missing."""
+    def __init__(self, opt: Namespace, world: World, clips: Sequence[str] = ()) -> None:
+        """Find everything. clips: those trained on, where cameras are learned. Raises UserError if
+        pictures, lists or ground truth are missing."""
         self.opt, self.world = opt, world
         self.benchmarks = (
             [] if opt.no_eval else find_benchmarks(opt, opt.height, opt.width, trained=True)
         )
         self.sequences = find_training_sequences(opt)
-        self.validation = build_validation_set(opt) if has_validation(opt) else None
+        self.validation = build_validation_set(opt, clips) if has_validation(opt) else None
         # Tells the validation list from another.
         self.validation_digest = digest(self.validation.own_lines()) if self.validation else None
 

@@ -134,8 +134,9 @@ class RunLog:
             f"batch {clock.batch_time:.3f} s, waiting {clock.waiting:.0%} | {terms} | "
             f"lr {learning_rate:.2e} | {left} left"
         )
-        # The total's curve is called as users of this family know it.
-        curves = {name if name == "loss" else f"loss/{name}": means[name] for name in means}
+        # The total's curve is called as users of this family know it; a camera is no loss.
+        own = ("loss", "camera/")
+        curves = {name if name.startswith(own) else f"loss/{name}": means[name] for name in means}
         return curves | {
             "lr": learning_rate,
             "samples_per_second": at.samples / clock.batch_time,

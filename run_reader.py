@@ -60,8 +60,12 @@ class Run:
         return list(dict.fromkeys([name for name in self.columns() if _is_loss(name)] + drawn))
 
     def score_columns(self) -> list[str]:
-        """Columns of scores, called `<what was scored>/<metric>`."""
-        return [name for name in self.columns() if "/" in name and not _is_loss(name)]
+        """Columns of scores, called `<what was scored>/<metric>`; those of a learned camera aside.
+        """
+        return [
+            name for name in self.columns()
+            if "/" in name and not _is_loss(name) and not name.startswith("camera/")
+        ]  # fmt: skip
 
     def score_groups(self) -> dict[str, list[str]]:
         """Metrics by what they were scored on: {"kitti_eigen": ["abs_rel", ...], ...}."""

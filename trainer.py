@@ -40,6 +40,7 @@ from course import check_course, course_of
 from datasets.samplers import EpochSampler
 from distributed import World, gather_objects, gather_outcomes, mean_over_ranks, run_on_main
 from health import Health, diagnosis
+from learned_cameras import describe_camera, write_cameras
 from optimisation import clip_gradients, move_schedule
 from profiling import StepProfile
 from run_evaluation import RunEvaluation
@@ -78,7 +79,7 @@ class Trainer:
         self.runtime.apply()
         torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
-        self.evaluation = RunEvaluation(opt, world)
+        self.evaluation = RunEvaluation(opt, world, self.clips)
         self._build_networks(resumed is not None)
         self.epoch = self.batch = self.step = 0  # where the run stands: the next to be done
         self.sums: dict[str, Tensor] = {}  # of every loss term since the epoch began
@@ -125,6 +126,7 @@ class Trainer:
         opt, world = self.opt, self.world
         self.frame_ids = frame_ids(opt)
         self.dataset = build_training_set(opt)
+        self.clips = list(self.dataset.clip_numbers or ())  # whose cameras are learned
         self.sampler = EpochSampler(len(self.dataset), opt.seed, world.size, world.rank)
         self.steps_per_epoch = len(self.sampler) // (opt.batch_size * opt.accumulate)
         if not self.steps_per_epoch:
@@ -152,7 +154,7 @@ class Trainer:
             and {"encoder", "pose_encoder"} <= set(opt.models_to_load)
         )
         pretrained = opt.weights_init == "pretrained" and not filled
-        step = build_training_step(opt, pretrained, self.runtime.amp_type)
+        step = build_training_step(opt, pretrained, self.runtime.amp_type, self.dataset)
         self.networks = place(step, self.world, self.runtime.channels_last)
         if opt.compile:
             compile_networks(self.networks.parts(), self.world.device)
@@ -352,10 +354,18 @@ class Trainer:
         run_on_main(self.world, lambda: self.log.metrics(row))
         values = {f"eval/{name}": value for name, value in scores.items()}
         self.background.submit(partial(self.log.scalars, values, self.step))
+        run_on_main(self.world, lambda: self._tell_camera(means))
         self._save_epoch(scores.get(CHOSEN_BY))
         self.sums, self.summed = {}, 0
         self.epoch, self.batch = self.epoch + 1, 0
         self._save_checkpoint()
+
+    def _tell_camera(self, means: Mapping[str, float]) -> None:
+        """A learned camera as files and as a line in the log. means: of the epoch's terms."""
+        if self.networks.camera is not None:
+            camera, seen = self.networks.camera, (self.opt.width, self.opt.height)
+            write_cameras(self.folder, camera, self.clips, means, seen, self.dataset.shape())
+            self.log.logger.info("epoch %d: %s", self.epoch, describe_camera(means, seen))
 
     def _means(self) -> dict[str, float]:
         """Each loss term's mean over the steps summed up and over all ranks."""

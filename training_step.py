@@ -6,7 +6,7 @@ Being one module, it is wrapped in DistributedDataParallel once, and its forward
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from augmentations import color_jitter, reshuffle
 from datasets.keys import FrameKey
-from layers import inverse_motion, transformation_from_parameters
+from layers import camera_matrices, inverse_motion, transformation_from_parameters
 from losses import Frames, Objective, Terms, View, in_order
-from networks import DepthDecoder, DepthNetwork, PoseNetwork
+from networks import ClipCameras, DepthDecoder, DepthNetwork, FrameCamera, PoseNetwork
 from view_synthesis import crop_camera, crop_motion
 
 Pictures = dict[tuple[int | str, int], Tensor]  # (frame, scale) to (B, 3, H / 2**s, W / 2**s)
@@ -28,19 +28,22 @@ class Inputs:
 
     full, local: un-jittered pictures for the loss; the jittered ones are what networks see:
     `jittered` by frame at full size, the other two the target's extra views. crop: float64 (B, 5);
-    cut: (B, 2); stereo_T: (B, 4, 4), the target's points seen by the stereo partner.
+    cut: (B, 2); stereo_T: (B, 4, 4), the target's points seen by the stereo partner. K, inv_K:
+    (B, 4, 4), None until they are learned; clip, flip: (B,), for cameras that are.
     """
 
     full: Pictures
     jittered: dict[int, Tensor]
-    K: Tensor
-    inv_K: Tensor
+    K: Tensor | None
+    inv_K: Tensor | None
     local: Pictures | None = None
     local_jittered: Tensor | None = None
     reshuffled_jittered: Tensor | None = None
     crop: Tensor | None = None
     cut: Tensor | None = None
     stereo_T: Tensor | None = None
+    clip: Tensor | None = None
+    flip: Tensor | None = None
 
 
 def prepare(batch: Mapping) -> Inputs:
@@ -63,14 +66,16 @@ def prepare(batch: Mapping) -> Inputs:
     return Inputs(
         full=full,
         jittered={frame: image for (view, frame), image in jittered.items() if view == "full"},
-        K=batch["K"],
-        inv_K=batch["inv_K"],
+        K=batch.get("K"),
+        inv_K=batch.get("inv_K"),
         local=local,
         local_jittered=jittered.get(("local", 0)),
         reshuffled_jittered=None if cut is None else reshuffle(target, cut),
         crop=batch.get("crop"),
         cut=cut,
         stereo_T=batch.get("stereo_T"),
+        clip=batch.get("clip"),
+        flip=batch.get("flip"),
     )
 
 
@@ -91,6 +96,7 @@ class TrainingStep(nn.Module):
     --predictive_mask, one output a source. No pose network is needed where "s" is the only source.
     amp_type: what the networks compute in, None: float32, as everything else does always.
     checkpoint_activations: keep no map of the decoders, which are computed again on the way back.
+    camera: learns the cameras, in place of those that the data set knows.
     """
 
     def __init__(
@@ -103,11 +109,13 @@ class TrainingStep(nn.Module):
         mask_decoder: DepthDecoder | None = None,
         amp_type: torch.dtype | None = None,
         checkpoint_activations: bool = False,
+        camera: ClipCameras | FrameCamera | None = None,
     ) -> None:
         super().__init__()
         self.depth_network = depth_network
         self.pose_network = pose_network
         self.mask_decoder = mask_decoder
+        self.camera = camera
         self.objective = objective
         self.frame_ids = tuple(frame_ids)
         self.pose_input = pose_input
@@ -121,12 +129,17 @@ class TrainingStep(nn.Module):
             parts |= self.pose_network.parts()
         if self.mask_decoder is not None:
             parts["predictive_mask"] = self.mask_decoder
+        if self.camera is not None:
+            parts["intrinsics"] = self.camera
         return parts
 
     def forward(self, batch: Mapping) -> tuple[Terms, dict[str, Tensor]]:
-        """Named terms of the loss (scalars, `loss` among them) and pictures of the full view."""
+        """Named terms of the loss (scalars, `loss` among them; and of a learned camera) and
+        pictures of the full view."""
         terms, views, pictures = self.score(prepare(batch))
         terms = {"loss": self.objective.total(terms)} | terms
+        if self.camera is not None:
+            terms |= camera_terms(views["full"], batch["flip"], self.frame_ids[1:])
         disp = views["full"].upsampled_disp(0).detach()
         return terms, pictures["full"] | {"disp": disp}
 
@@ -142,7 +155,12 @@ class TrainingStep(nn.Module):
     def views(self, inputs: Inputs) -> dict[str, View]:
         """Run the networks: each view of the target on its own (batch norm sees each alone)."""
         size = inputs.full[0, 0].shape[-2:]
-        src_T_tgt = self.motions(inputs)
+        features: list[Tensor] | None = None if self.camera is None else []
+        src_T_tgt = self.motions(inputs, features)
+        if self.camera is not None:
+            cameras = self.camera(features, inputs.clip, inputs.flip)
+            K, inv_K = camera_matrices(cameras, *size)
+            inputs = replace(inputs, K=K, inv_K=inv_K)
         frames = self._frames(inputs.full, inputs)
         disp, mask = self._predict(inputs.jittered[0])
         views = {"full": View(frames, disp, src_T_tgt, mask)}
@@ -158,16 +176,20 @@ class TrainingStep(nn.Module):
             views["reshuffled"] = View(frames, disp, src_T_tgt, mask)
         return views
 
-    def motions(self, inputs: Inputs) -> Tensor:
-        """src_T_tgt of every source, (B, N, 4, 4), in the order of frame_ids."""
+    def motions(self, inputs: Inputs, features: list[Tensor] | None = None) -> Tensor:
+        """src_T_tgt of every source, (B, N, 4, 4), in the order of frame_ids.
+
+        features: takes up the pose encoder's deepest ones, (B, C, h, w) of each pass.
+        """
         frames = [frame for frame in self.frame_ids if frame != "s"]
         motions: dict[int | str, Tensor] = {"s": inputs.stereo_T}
         if len(frames) > 1:
             if self.pose_input == "all":
-                axis_angle, translation = self._motion([inputs.jittered[f] for f in frames])
+                seen = [inputs.jittered[frame] for frame in frames]
+                axis_angle, translation = self._motion(seen, features)
                 axis_angle, translation = axis_angle[:, :, 0], translation[:, :, 0]
             else:
-                said = [self._pair_motion(inputs.jittered, frame) for frame in frames[1:]]
+                said = [self._pair_motion(inputs.jittered, f, features) for f in frames[1:]]
                 axis_angle, translation = (torch.stack(each, 1) for each in zip(*said, strict=True))
             found = transformation_from_parameters(axis_angle, translation)
             motions |= dict(zip(frames[1:], found.unbind(1), strict=False))
@@ -177,16 +199,22 @@ class TrainingStep(nn.Module):
                     motions[frame] = inverse_motion(motions[frame])
         return torch.stack([motions[frame] for frame in self.frame_ids[1:]], 1)
 
-    def _pair_motion(self, images: Mapping[int, Tensor], frame: int) -> tuple[Tensor, Tensor]:
+    def _pair_motion(
+        self, images: Mapping[int, Tensor], frame: int, features: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """What the pose network says of a pair in temporal order, each (B, 3): for a source before
         the target it is the way back."""
-        axis_angle, translation = self._motion([images[min(frame, 0)], images[max(frame, 0)]])
+        pair = [images[min(frame, 0)], images[max(frame, 0)]]
+        axis_angle, translation = self._motion(pair, features)
         return axis_angle[:, 0, 0], translation[:, 0, 0]
 
-    def _motion(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _motion(
+        self, images: Sequence[Tensor], features: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """What the pose network says of some frames: axis-angle and translation."""
         with self._autocast(images[0].device):
-            return self.pose_network(images)
+            extra = () if features is None else (features,)
+            return self.pose_network(images, *extra)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         """Around networks alone: geometry, SSIM and depths need float32."""
@@ -214,3 +242,19 @@ class TrainingStep(nn.Module):
             for scale in scales
         }
         return Frames(target, sources, inputs.K, inputs.inv_K)
+
+
+def camera_terms(view: View, flip: Tensor, sources: Sequence[int | str]) -> Terms:
+    """What is known of the cameras of a batch, means over samples, for people.
+
+    `camera/fx` and so on: of pictures as they were before those where flip (B,), bool, is true were
+    mirrored, in pixels of their size; `camera/yaw` and `camera/pitch`: degrees, of whatever sign,
+    between the target and a source that is not the stereo partner.
+    """
+    K, width = view.frames.K.detach(), view.frames.target[0].shape[-1]
+    cx = torch.where(flip, width - K[:, 0, 2], K[:, 0, 2])
+    moving = len(sources) - ("s" in sources)  # the partner comes last
+    turn = view.src_T_tgt.detach()[:, :moving, :3, :3].clamp(-1, 1).asin().abs().rad2deg()
+    values = {"fx": K[:, 0, 0], "fy": K[:, 1, 1], "cx": cx, "cy": K[:, 1, 2]}
+    values |= {"yaw": turn[:, :, 0, 2], "pitch": turn[:, :, 2, 1]}
+    return {f"camera/{name}": value.mean() for name, value in values.items()}

@@ -31,7 +31,8 @@ class MonoDataset(Dataset[Sample]):
     * `FrameKey("color", frame, scale)`: uint8 (3, H / 2**scale, W / 2**scale). Scale 0 of every
       frame; further scales of the target (of all frames with `pyramid_of_sources`).
     * `FrameKey("color_local", frame, scale)`: alike, the resized crop.
-    * `K`, `inv_K`: float32 (4, 4), in pixels of scale 0, where the camera is known.
+    * `K`, `inv_K`: float32 (4, 4), in pixels of scale 0, where the camera is known; or, after
+      `learn_cameras`, `clip`, int64, the clip's number, and `flip`, bool, whether it is mirrored.
     * `crop`: float64 (5,), ratio, resized height, resized width, y0, x0 (`CropBox`).
     * `cut`: int64 (2,), height, width (`Cut`), of a reshuffle that is left to the device.
     * `jitter`: float32 (8,) (`Augmentation`), a colour change that is left to the device.
@@ -79,6 +80,7 @@ class MonoDataset(Dataset[Sample]):
         self.patch_reshuffle = patch_reshuffle
         self.extension = ".jpg" if jpg else ".png"
         self.pyramid_of_sources = pyramid_of_sources
+        self.clip_numbers: dict[str, int] | None = None  # of those whose cameras are learned
         self.lines = list(lines)
         self.refs = [self.parse(line) for line in self.lines]
         self.check_frames()
@@ -97,6 +99,10 @@ class MonoDataset(Dataset[Sample]):
     def intrinsics(self, ref: Any) -> tuple[float, float, float, float] | None:
         """fx, fy, cx, cy as fractions of the width, height, width, height; None: unknown."""
         raise NotImplementedError
+
+    def clip(self, ref: Any) -> str:
+        """What a sample shares its camera with: the folder of its pictures, below the root."""
+        return os.path.relpath(os.path.dirname(self.image_path(ref, 0)), self.data_path)
 
     def stereo_offset(self, ref: Any) -> float:  # noqa: ARG002
         """x of the translation from target to stereo partner, before any mirroring."""
@@ -137,6 +143,32 @@ class MonoDataset(Dataset[Sample]):
         if unknown:
             raise UserError(f"{type(self).__name__} has no frame {some_of(sorted(unknown))}: its "
                             f"frames are {', '.join(map(str, sorted(self.FRAMES)))}")
+
+    def clips(self) -> dict[str, int]:
+        """Every clip's first line, its number by the clip's name, in order of names."""
+        first: dict[str, int] = {}
+        for number, ref in enumerate(self.refs):
+            first.setdefault(self.clip(ref), number)
+        return dict(sorted(first.items()))
+
+    def learn_cameras(self, clips: Sequence[str] | None = None) -> None:
+        """Leave the cameras to be learned: samples tell their clip instead of what is known.
+
+        clips: names of those that are trained on, in order; None: this list's own.
+        """
+        names = self.clips() if clips is None else clips
+        self.clip_numbers = {name: number for number, name in enumerate(names)}
+
+    def shape(self) -> tuple[int, int]:
+        """(width, height) of the first line's target, before it is resized."""
+        return self.load_frames(self.refs[0])[0].size
+
+    def check_cameras(self) -> None:
+        """Raise UserError unless a camera is known of every clip, as its first line tells."""
+        for clip, number in self.clips().items():
+            if self.intrinsics(self.refs[number]) is None:
+                raise UserError(f"the camera of the clip {clip} is not known: state its "
+                                "intrinsics, or add --learn_intrinsics")
 
     def check_files(self) -> None:
         """Look for every file of the list. Raises UserError naming the first that are missing."""
@@ -210,7 +242,12 @@ class MonoDataset(Dataset[Sample]):
                     sample[FrameKey(kind, frame, scale)] = to_tensor(picture)
 
     def _add_camera(self, sample: Sample, index: int, flip: bool) -> None:
-        """K and its inverse; a mirrored picture has its principal point mirrored."""
+        """K and its inverse; a mirrored picture has its principal point mirrored. Or what a camera
+        is learned by."""
+        if self.clip_numbers is not None:
+            number = self.clip_numbers.get(self.clip(self.refs[index]), -1)
+            sample["clip"], sample["flip"] = torch.tensor(number), torch.tensor(flip)
+            return
         intrinsics = self.intrinsics(self.refs[index])
         if intrinsics is None:
             return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from networks.cameras import ClipCameras, FrameCamera
 from networks.depth_decoder import DepthDecoder
 from networks.depth_network import DepthNetwork
 from networks.pose_network import PoseDecoder, PoseNetwork
@@ -14,8 +15,10 @@ from utils import UserError
 
 __all__ = [
     "BACKBONES",
+    "ClipCameras",
     "DepthDecoder",
     "DepthNetwork",
+    "FrameCamera",
     "PoseNetwork",
     "build_depth_network",
     "build_mask_network",

@@ -46,13 +46,19 @@ class PoseNetwork(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Sequence[Tensor], features: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Frames (B, 3, H, W) in [0, 1] to axis-angle (radians) and translation (B, N, 1, 3).
 
         Two frames go in temporal order and the first motion counts; more go in the order of the
         frame ids, and motion i is that of the i-th source. Translations are up to scale.
+        features: takes up the deepest ones of this pass, (B, C, H / 32, W / 32).
         """
-        return self.decoder(self.encoder(torch.cat(tuple(frames), dim=1))[-1])
+        deepest = self.encoder(torch.cat(tuple(frames), dim=1))[-1]
+        if features is not None:
+            features.append(deepest)
+        return self.decoder(deepest)
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks by their names in a checkpoint."""

@@ -14,6 +14,7 @@ from rendering.scene import Ellipsoid, Faces, Patch, Scene, frustum
 
 CAMERA_HEIGHT = 1.65  # metres above the road, as KITTI's
 KERB = 0.12  # metres
+SWAY = (8.0, 1.2, 0.8)  # degrees of yaw, pitch and roll of a camera on a car
 START = -12.0  # metres along the street; drives start at 0
 ROW, COLUMN = 0.10, 0.05  # metres of a texel on the road, along and across it
 WALLS = ((0.86, 0.80, 0.68), (0.74, 0.44, 0.34), (0.84, 0.84, 0.82), (0.80, 0.66, 0.46),
@@ -23,10 +24,13 @@ PAINTS = ((0.72, 0.10, 0.10), (0.85, 0.85, 0.87), (0.15, 0.16, 0.18), (0.14, 0.2
           (0.55, 0.57, 0.60), (0.14, 0.36, 0.24), (0.82, 0.66, 0.20))
 
 
-def drive_poses(seed: int, frames: int) -> NDArray[np.float64]:
+def drive_poses(
+    seed: int, frames: int, sway: tuple[float, float, float] = SWAY
+) -> NDArray[np.float64]:
     """world_T_cam of the left camera, (frames, 4, 4): 0.5 to 1 m forward a frame, swaying a little.
 
-    Position and angles are sums of slow waves: at most 0.6 m to a side, 8 degrees of yaw.
+    Position and angles are sums of slow waves: at most 0.6 m to a side; sway: the most degrees of
+    yaw, pitch and roll.
     """
     rng = np.random.default_rng([seed, 1])
     time = np.arange(frames)
@@ -40,7 +44,7 @@ def drive_poses(seed: int, frames: int) -> NDArray[np.float64]:
     pose[:, 0, 3] = waves(0.6)
     pose[:, 1, 3] = -CAMERA_HEIGHT + waves(0.02)
     pose[:, 2, 3] = np.cumsum(speed) - speed[0]
-    yaw, pitch, roll = (np.radians(waves(degrees)) for degrees in (8.0, 1.2, 0.8))
+    yaw, pitch, roll = (np.radians(waves(degrees)) for degrees in sway)
     pose[:, :3, :3] = _turn(yaw, 2, 0) @ _turn(pitch, 1, 2) @ _turn(roll, 0, 1)
     return pose
 

@@ -83,6 +83,9 @@ MODES = {
         "--predictive_mask --disable_automasking --num_scales 2 --use_stereo "
         f"--avg_reprojection {VIEWS}"
     ),
+    "a camera for each clip": Mode(f"--learn_intrinsics {VIEWS}"),
+    "a camera for each frame": Mode(f"--learn_intrinsics frame --use_stereo {VIEWS}"),
+    "one camera, all frames": Mode("--learn_intrinsics frame --pose_model_input all"),
     "stronger smoothness": Mode("--disparity_smoothness 0.1 --num_scales 2"),
     "other depth limits": Mode(f"--min_depth 0.1 --max_depth 100 {VIEWS}"),
     "from another run": Mode("--pretrained_path {earlier} --models_to_load encoder depth", False),
@@ -113,12 +116,13 @@ class Listener:
         self.losses: list[float] = []
         self.times: list[float] = []
         self.terms: dict[str, Tensor] = {}
-        self.said: dict[str, list] = {"disp": [], "mask": [], "pose": []}
+        self.said: dict[str, list] = {"disp": [], "mask": [], "pose": [], "camera": []}
         self._hooks = [step.register_forward_pre_hook(self._begin)]
         for name, module in (
             ("disp", step.depth_network.depth),
             ("mask", step.mask_decoder),
             ("pose", step.pose_network),
+            ("camera", step.camera),
         ):
             if module is not None:
                 hook = module.register_forward_hook(partial(self._hear, name))
@@ -146,7 +150,7 @@ class Listener:
         by_view = self.said["disp"] + self.said["mask"]
         return [each for maps in by_view for each in maps.values()] + [
             each for pose in self.said["pose"] for each in pose
-        ]
+        ] + self.said["camera"]
 
     def reference(self, outputs: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
         """The reference's terms; outputs: to be taken for `outputs()`, in float64."""
@@ -161,6 +165,7 @@ class Listener:
                 kept[view] = {scale: next(left) for scale in maps}
         poses = [(next(left), next(left)) for _ in self.said["pose"]]
         said.src_T_tgt = self._motions(poses)
+        said.camera = next(left, None)
         return reference_terms(self.batch, said, self.opt)
 
     def _motions(self, poses: list[tuple[Tensor, Tensor]]) -> Tensor:

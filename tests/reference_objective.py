@@ -8,6 +8,7 @@ tie-breaking noise here: set `Objective.tie_break` to 0 to compare.
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,14 @@ class Said:
 
     disp, mask: by view ("full", "local", "reshuffled"), then by scale, (B, 1 or N, H / 2**s,
     W / 2**s); those of the reshuffled view are out of order, as the network saw it. src_T_tgt:
-    (B, N, 4, 4), of the full view. All in float64.
+    (B, N, 4, 4), of the full view; camera: (B, 4), fx, fy, cx, cy as fractions of the size, where
+    they are learned. All in float64.
     """
 
     disp: dict[str, Maps] = field(default_factory=dict)
     mask: dict[str, Maps] = field(default_factory=dict)
     src_T_tgt: Tensor | None = None
+    camera: Tensor | None = None
 
 
 def reference_terms(batch: Mapping, said: Said, opt: Namespace) -> dict[str, Tensor]:
@@ -37,7 +40,7 @@ def reference_terms(batch: Mapping, said: Said, opt: Namespace) -> dict[str, Ten
 
     opt: options of train.py. Every term is the mean over samples of what one sample gives.
     """
-    samples = [Sample(batch, said, opt, b).terms() for b in range(len(batch["K"]))]
+    samples = [Sample(batch, said, opt, b).terms() for b in range(len(batch["index"]))]
     terms = {name: sum(each[name] for each in samples) / len(samples) for name in samples[0]}
     return {"loss": total(terms, opt)} | terms
 
@@ -62,11 +65,29 @@ class Sample:
     def __init__(self, batch: Mapping, said: Said, opt: Namespace, b: int) -> None:
         self.batch, self.opt, self.b = batch, opt, b
         self.height, self.width = batch["color", 0, 0].shape[-2:]
-        self.K = batch["K"][b, :3, :3].double()
+        self.K = batch["K"][b, :3, :3].double() if said.camera is None else self._K(said.camera[b])
         self.sources = [*opt.frame_ids[1:], *(["s"] if opt.use_stereo else [])]
         self.disp = {view: self._own(maps, view) for view, maps in said.disp.items()}
         self.mask = {view: self._own(maps, view) for view, maps in said.mask.items()}
         self.motions = list(said.src_T_tgt[b])
+
+    def _K(self, camera: Tensor) -> Tensor:
+        """K (3, 3) of fx, fy, cx, cy (4,) as fractions of the size."""
+        fx, fy, cx, cy = camera
+        width, height = self.width, self.height
+        return matrix([[fx * width, 0, cx * width], [0, fy * height, cy * height], [0, 0, 1]])
+
+    def camera_terms(self) -> dict[str, Tensor]:
+        """The camera of the picture as it was before mirroring, and the mean turn from frame to
+        frame, in degrees."""
+        (fx, _, cx), (_, fy, cy), _ = self.K.detach()
+        turns = [motion[:3, :3].detach() for motion in self.motions[: len(self.opt.frame_ids) - 1]]
+        found = {
+            "fx": fx, "fy": fy, "cx": self.width - cx if self.batch["flip"][self.b] else cx,
+            "cy": cy, "yaw": sum(abs(math.degrees(math.asin(R[0, 2]))) for R in turns) / len(turns),
+            "pitch": sum(abs(math.degrees(math.asin(R[2, 1]))) for R in turns) / len(turns),
+        }  # fmt: skip
+        return {f"camera/{name}": torch.as_tensor(value) for name, value in found.items()}
 
     def _own(self, maps: Maps, view: str) -> dict[int, Tensor]:
         """This sample's maps (channels, h, w); those of the reshuffled view back in order."""
@@ -99,7 +120,7 @@ class Sample:
             terms["local/consistency"] = self.crop_consistency()
         if "reshuffled" in self.disp:
             terms["reshuffled/consistency"] = self.reshuffle_consistency()
-        return terms
+        return terms | (self.camera_terms() if self.opt.learn_intrinsics else {})
 
     def terms_at(self, view: str, scale: int) -> dict[str, Tensor]:
         """Photometric error, smoothness and the cost of a mask, of one view at one scale."""
@@ -141,7 +162,7 @@ class Sample:
         fy, cy = self.K[1, 1] / self.height, self.K[1, 2] / self.height
         a_x = (cx - c_x + f * (1 / 2 - cx)) / fx
         a_y = (cy - c_y + f * (1 / 2 - cy)) / fy
-        return torch.tensor([[1, 0, a_x], [0, 1, a_y], [0, 0, f]], dtype=torch.float64)
+        return matrix([[1, 0, a_x], [0, 1, a_y], [0, 0, f]])
 
     def crop_consistency(self) -> Tensor:
         ratio, resized_height, resized_width, y0, x0 = self.batch["crop"][self.b].tolist()
@@ -163,6 +184,13 @@ class Sample:
             for scale, disp in self.disp["reshuffled"].items()
         ]
         return sum(values) / len(values)
+
+
+def matrix(rows: list[list]) -> Tensor:
+    """Of numbers and scalars, through which gradients flow, in float64."""
+    return torch.stack([
+        torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in row]) for row in rows
+    ])  # fmt: skip
 
 
 def crop_centre(start: float, size: int, resized: float) -> float:

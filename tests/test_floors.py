@@ -78,6 +78,9 @@ HOUSE = {
     "assembly": Room(
         5, "a run's parts from its options", never=never("argparse", "options", "evaluation")
     ),
+    "learned_cameras": Room(
+        5, "cameras that a run has learned, as files", only={"datasets", "networks", "utils"}
+    ),
     # From a batch to its loss; stands between the objective and the run.
     "training_step": Room(
         4, "views and motions of a batch, through the networks to the objective",

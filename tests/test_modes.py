@@ -48,11 +48,16 @@ def spoken(opt: Namespace) -> TrainingStep:
     """A step in training mode whose networks, fresh as they are, disagree with themselves:
     disparities and masks of all sizes, and a motion of its own for every source."""
     torch.manual_seed(0)
-    step = build_training_step(opt, pretrained=False).train()
+    dataset = build_training_set(opt) if opt.learn_intrinsics else None
+    step = build_training_step(opt, pretrained=False, dataset=dataset).train()
     with torch.no_grad():
         for decoder in filter(None, (step.depth_network.depth, step.mask_decoder)):
             for parameter in decoder.parameters():
                 parameter.mul_(2.5)
+    if step.camera is not None:
+        step.camera.register_forward_hook(
+            lambda *heard: heard[2] + 0.05 * torch.randn_like(heard[2])
+        )
     if step.pose_network is not None:
         step.pose_network.register_forward_hook(_shaken)
     return step
@@ -157,6 +162,7 @@ def test_every_mode_trains_on_a_street_and_leaves_a_checkpoint(name, street, log
     assert (state["epoch"], state["step_in_total"]) == (opt.num_epochs, STEPS * opt.num_epochs)
     assert ("pose" in state) == (len(opt.frame_ids) > 1)
     assert ("predictive_mask" in state) == opt.predictive_mask
+    assert ("intrinsics" in state) == bool(opt.learn_intrinsics)
     shutil.rmtree(logs / name)
 
 

@@ -207,6 +207,14 @@ def test_cameras_by_name_number_and_file(tmp_path):
         np.testing.assert_array_equal(Intrinsics.parse(str(given)).matrix(*SIZE, "a"), expected)
 
 
+def test_a_file_that_tells_its_pictures_size_is_scaled_to_others(tmp_path):
+    (tmp_path / "camera.txt").write_text("# size: 640x192\n600 620 321 100  # of two phones\n")
+    camera = Intrinsics.parse(str(tmp_path / "camera.txt"))
+    expected = np.array([[300, 0, 160.5], [0, 310, 50], [0, 0, 1]])
+    np.testing.assert_allclose(camera.matrix(96, 320, "a"), expected)
+    np.testing.assert_allclose(camera.matrix(192, 640, "a")[0], [600, 0, 321])
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -88,12 +88,12 @@ def test_all_ranks_end_with_the_saved_weights(finished, count):
             assert torch.equal(value, first[prefix + name])
 
 
-def check_gradients(root: Path, ranks: Sequence[dict]) -> None:
+def check_gradients(root: Path, ranks: Sequence[dict], *more: object) -> None:
     """Every rank's averaged gradients are those of one process on all their samples at once."""
     for name, value in ranks[0]["gradients"].items():
         assert all(torch.equal(value, rank["gradients"][name]) for rank in ranks)
     indices = [index for rank in ranks for index in rank["indices"]]
-    flags = ("--batch_size", len(indices), "--no_eval")
+    flags = ("--batch_size", len(indices), "--no_eval", *more)
     trainer = Trainer(train_options(arguments(root, "joined", *flags)), World())
     samples = [trainer.dataset[SampleIndex(0, index)] for index in indices]
     trainer.loader = [default_collate(samples)]
@@ -117,6 +117,19 @@ def test_accumulated_gradients_are_those_of_a_larger_batch(root):
     ranks = ranks_of(run_job(root, "accumulated", *flags, ranks=2, PROBE_GRADIENTS="1"))
     assert len({index for rank in ranks for index in rank["indices"]}) == 4
     check_gradients(root, ranks)
+
+
+@pytest.mark.parametrize("mode", ["clip", pytest.param("frame", marks=pytest.mark.slow)])
+def test_all_ranks_learn_one_camera(root, mode):
+    flags = ("--learn_intrinsics", mode, "--num_epochs", 1, "--no_eval")
+    run = run_job(root, f"camera {mode}", *FLAGS, *flags, ranks=2, PROBE_GRADIENTS="1")
+    ranks = ranks_of(run)
+    learned = [name for name in ranks[0]["gradients"] if name.startswith("camera.")]
+    assert len(learned) == 2
+    check_gradients(root, ranks, *flags)
+    for name in learned:
+        assert ranks[0]["gradients"][name].any()
+        assert torch.equal(ranks[0]["weights"][name], ranks[1]["weights"][name])
 
 
 @pytest.mark.parametrize("count", COUNTS)
