@@ -32,6 +32,8 @@ from utils import UserError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from datasets.cache import PictureCache
+
 
 def frame_ids(opt: Namespace) -> list[int | str]:
     """The target, then its sources; the stereo partner "s" comes last."""
@@ -54,7 +56,18 @@ def build_training_set(opt: Namespace) -> MonoDataset:
         patch_reshuffle=opt.use_patch_reshuffle,
         jpg=opt.jpg,
         pyramid_of_sources=opt.v1_multiscale,
+        fast_resize=not opt.exact_resize,
+        cache=build_cache(opt),
     )
+
+
+def build_cache(opt: Namespace) -> PictureCache | None:
+    """Of --cache_dir. Raises UserError if that cannot be written to."""
+    if opt.cache_dir is None:
+        return None
+    from datasets.cache import PictureCache
+
+    return PictureCache(opt.cache_dir, opt.cache_size)
 
 
 def build_validation_set(opt: Namespace) -> MonoDataset:

@@ -126,6 +126,14 @@ def _add_train_data(parser: Parser) -> None:
     group.add_argument(
         "--num_workers", type=INDEX, default=12, help="loader processes of each process"
     )
+    group.add_argument(
+        "--cache_dir",
+        help="folder for decoded pictures, which every epoch but the first reads instead of the "
+        "data set's own; runs may share it, and it may be deleted between them",
+    )
+    group.add_argument(
+        "--cache_size", type=POSITIVE, default=100.0, help="most that --cache_dir takes, in GB"
+    )
 
 
 def _add_train_networks(parser: Parser) -> None:
@@ -240,6 +248,12 @@ def _add_speed(parser: Parser) -> None:
     )
     group.add_argument(
         "--compile", action="store_true", help="compile the networks: a slow first step"
+    )
+    group.add_argument(
+        "--exact_resize",
+        action="store_true",
+        help="resize by Pillow, to its last bit, where torch has a Lanczos that is faster and a "
+        "grey level off in half a per cent of the values",
     )
     group.add_argument(
         "--channels_last", action="store_true", help="keep channels innermost in memory"
@@ -433,6 +447,22 @@ def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
         for flag in ("jpg", "use_stereo"):
             if getattr(opt, flag):
                 parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
+    _check_cache(parser, opt)
+
+
+def _check_cache(parser: Parser, opt: argparse.Namespace) -> None:
+    """The cache is a folder of its own."""
+    if opt.cache_dir is None:
+        if _was_given(parser, opt, "cache_size"):
+            parser.error("--cache_size is of --cache_dir, which is not given")
+        return
+    if not opt.cache_dir.strip():
+        parser.error("--cache_dir must name a folder, got an empty name")
+    for flag in ("data_path", "data_path_pre"):
+        root = getattr(opt, flag)
+        if root is not None and Path(opt.cache_dir).resolve().is_relative_to(Path(root).resolve()):
+            parser.error(f"--cache_dir {opt.cache_dir} lies in --{flag} {root}: give a folder "
+                         "beside it")  # fmt: skip
 
 
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
