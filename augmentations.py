@@ -91,11 +91,18 @@ def color_jitter(images: Tensor, jitter: Tensor) -> Tensor:
 
     images: (B, 3, H, W) in [0, 1]; jitter: (B, 8) as in `Augmentation`. Returns the same shape,
     the values of torchvision's `adjust_*` applied in that order. Identity rows change nothing.
-
     """
     # A GPU is asked once for the whole batch, and never for a number; a CPU is asked for no more
     # than what was drawn.
     return (_jitter_each if images.device.type == "cpu" else _jitter_batch)(images, jitter)
+
+
+def color_jitter_each(views: Sequence[Tensor], jitter: Tensor) -> list[Tensor]:
+    """`color_jitter` of several views (B, 3, H, W) of the same samples."""
+    if jitter.device.type == "cpu":  # saves copying all of them to one place
+        return [color_jitter(view, jitter) for view in views]
+    stacked = torch.cat(list(views))
+    return list(color_jitter(stacked, jitter.repeat(len(views), 1)).chunk(len(views)))
 
 
 def _jitter_each(images: Tensor, jitter: Tensor) -> Tensor:

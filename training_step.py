@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from augmentations import color_jitter, reshuffle
+from augmentations import color_jitter_each, reshuffle
 from datasets.keys import FrameKey
 from layers import transformation_from_parameters
 from losses import Frames, Objective, Terms, View, in_order
@@ -54,8 +54,7 @@ def prepare(batch: Mapping) -> Inputs:
         seen["local", 0] = local[0, 0]
     jittered = seen
     if "jitter" in batch:
-        stacked = torch.cat(list(seen.values()))
-        changed = color_jitter(stacked, batch["jitter"].repeat(len(seen), 1)).chunk(len(seen))
+        changed = color_jitter_each(list(seen.values()), batch["jitter"])
         jittered = dict(zip(seen, changed, strict=True))
     cut = batch.get("cut")
     target = jittered["full", 0]
@@ -76,7 +75,7 @@ def prepare(batch: Mapping) -> Inputs:
 def _pictures(batch: Mapping, kind: str) -> Pictures:
     """All pictures of one kind as floats in [0, 1], in the order of the batch."""
     return {
-        (key.frame, key.scale): image.float() / 255
+        (key.frame, key.scale): image / 255  # float32, without another copy in between
         for key, image in batch.items()
         if isinstance(key, FrameKey) and key.kind == kind
     }

@@ -39,21 +39,6 @@ def as_image(picture: Picture) -> Image.Image:
     return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
 
 
-def resize_fast(
-    picture: Picture, height: int, width: int, crop: CropBox | None = None
-) -> Tensor:
-    """The same view by torch's Lanczos, in a fifth of the time: uint8 (3, height, width).
-
-    Its weights have 15 bits where Pillow's have 22: half a per cent of the values differ by one
-    grey level, and a few in a million of a crop by two.
-    """
-    pixels = as_tensor(picture)
-    if crop is None:
-        return _lanczos(pixels, height, width)
-    large = _lanczos(pixels, crop.height, crop.width)
-    return large[:, crop.y0 : crop.y0 + height, crop.x0 : crop.x0 + width]
-
-
 @cache
 def has_fast_resize() -> bool:
     """Whether this torch has a Lanczos of its own (2.14 has, 2.6 has not)."""
@@ -74,15 +59,20 @@ def view(
 ) -> Tensor:
     """A native picture, mirrored where `flip`, at size (height, width): uint8 (3, *size).
 
-    Pillow mirrors the native picture, as the published code does; what is fast, the small one.
+    fast: by torch in a sixth of the time. Its weights have 15 bits where Pillow's have 22: half a
+    per cent of the values differ, by one grey level. Crops stay Pillow's: enlarged by torch, a few
+    values in a million would differ by two.
     """
     if not (fast and has_fast_resize()):
         picture = ImageOps.mirror(as_image(picture)) if flip else picture
         return to_tensor(resize(picture, *size, crop))
-    if flip and crop is not None:
-        crop = crop._replace(x0=crop.width - size[1] - crop.x0)
-    small = resize_fast(picture, *size, crop)
-    return small.flip(-1) if flip else small
+    # The small picture is turned: Lanczos weights are the same from either side.
+    if crop is None:
+        small = _lanczos(as_tensor(picture), *size)
+    else:
+        crop = crop._replace(x0=crop.width - size[1] - crop.x0) if flip else crop
+        small = as_tensor(resize(picture, *size, crop))
+    return small.flip(-1) if flip else small.contiguous()
 
 
 def method(fast: bool) -> str:
