@@ -24,9 +24,18 @@ from training_step import prepare
 
 TARGET_SIZE = (192, 640)
 BATCH = 4
-FASTER = Target(4, reason="inflating and unfiltering three PNGs is most of it: see the rows below")
-NEAR_DECODING = Target(1.6, at_most=True)
-CACHED = Target(3)
+FASTER = Target(4, reason=(
+    "decoding three PNGs, inflated by ISA-L, is a third of a sample and Pillow's crops, which stay "
+    "within one grey level, a fifth; of the rest most is first touches of fresh memory: of shared "
+    "memory between processes and of float pictures (see the rows below)"
+))
+NEAR_DECODING = Target(1.6, at_most=True, reason=(
+    "decoding takes half of OpenCV's time here, beside which all of a sample is within 1.6"
+))
+CACHED = Target(3, reason=(
+    "the crop differs in every epoch and is resized by Pillow; passing on and floating point, of "
+    "which a cache saves nothing, are more than a third of an uncached sample"
+))
 
 
 def measure_loading(place: Path, effort: Effort) -> list[Result]:
