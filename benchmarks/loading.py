@@ -26,8 +26,8 @@ TARGET_SIZE = (192, 640)
 BATCH = 4
 FASTER = Target(4, reason=(
     "decoding three PNGs, inflated by ISA-L, is a third of a sample and Pillow's crops, which stay "
-    "within one grey level, a fifth; of the rest most is first touches of fresh memory: of shared "
-    "memory between processes and of float pictures (see the rows below)"
+    "within one grey level, a fifth; the rest is passing on, floating point and jitter, "
+    "first touches of fresh memory above all (see the rows below)"
 ))
 NEAR_DECODING = Target(1.6, at_most=True, reason=(
     "decoding takes half of OpenCV's time here, beside which all of a sample is within 1.6"
