@@ -56,7 +56,7 @@ def build_training_set(opt: Namespace) -> MonoDataset:
         patch_reshuffle=opt.use_patch_reshuffle,
         jpg=opt.jpg,
         pyramid_of_sources=opt.v1_multiscale,
-        fast_resize=not opt.exact_resize,
+        fast_resize=opt.fast_resize,
         cache=build_cache(opt),
     )
 

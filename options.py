@@ -250,10 +250,10 @@ def _add_speed(parser: Parser) -> None:
         "--compile", action="store_true", help="compile the networks: a slow first step"
     )
     group.add_argument(
-        "--exact_resize",
+        "--fast_resize",
         action="store_true",
-        help="resize by Pillow, to its last bit, where torch has a Lanczos that is faster and a "
-        "grey level off in half a per cent of the values",
+        help="resize whole pictures by torch's Lanczos, where it has one, instead of Pillow's: half "
+        "a per cent of the values a grey level off, at some sizes a few in a million two",
     )
     group.add_argument(
         "--channels_last", action="store_true", help="keep channels innermost in memory"

@@ -41,22 +41,24 @@ CACHED = Target(3, reason=(
 def measure_loading(place: Path, effort: Effort) -> list[Result]:
     """Samples of frames 0 -1 1 with both augmentations, from 1242x375 PNG, one worker.
 
-    Ours includes what was moved from the worker to the device (`training_step.prepare`).
+    Ours has --fast_resize, and includes what was moved from the worker to the device (`training_step.prepare`).
     """
     lines = write_drive(place)
     lines = (lines * effort.samples)[: effort.samples]
     results = []
     for height, width in effort.sizes:
-        dataset = training_set(place, lines, height, width)
+        dataset = training_set(place, lines, height, width, fast_resize=True)
         beside = _beside_textbook(dataset, place / f"cache_{width}", effort.repeats)
         results += [*beside, *_where_time_goes(dataset, beside[0].ours, effort.repeats)]
     return results
 
 
-def training_set(place: Path, lines: list[str], height: int, width: int) -> MonoDataset:
-    """Frames 0 -1 1 with both augmentations, as train.py has them by default."""
+def training_set(
+    place: Path, lines: list[str], height: int, width: int, fast_resize: bool = False
+) -> MonoDataset:
+    """Frames 0 -1 1 with both augmentations."""
     return build_dataset("kitti", place, lines, height, width, is_train=True, local_crop=True,
-                         patch_reshuffle=True, fast_resize=True)  # fmt: skip
+                         patch_reshuffle=True, fast_resize=fast_resize)  # fmt: skip
 
 
 def _beside_textbook(dataset: MonoDataset, cache: Path, repeats: int) -> list[Result]:

@@ -60,8 +60,8 @@ def view(
     """A native picture, mirrored where `flip`, at size (height, width): uint8 (3, *size).
 
     fast: by torch in a sixth of the time. Its weights have 15 bits where Pillow's have 22: half a
-    per cent of the values differ, by one grey level. Crops stay Pillow's: enlarged by torch, a few
-    values in a million would differ by two.
+    per cent of the values differ by one grey level, at some sizes a few in a million by two. Crops
+    stay Pillow's: enlarged by torch, more would.
     """
     if not (fast and has_fast_resize()):
         picture = ImageOps.mirror(as_image(picture)) if flip else picture
