@@ -41,7 +41,8 @@ CACHED = Target(3, reason=(
 def measure_loading(place: Path, effort: Effort) -> list[Result]:
     """Samples of frames 0 -1 1 with both augmentations, from 1242x375 PNG, one worker.
 
-    Ours has --fast_resize, and includes what was moved from the worker to the device (`training_step.prepare`).
+    Ours has --fast_resize, and includes what was moved from the worker to the device
+    (`training_step.prepare`).
     """
     lines = write_drive(place)
     lines = (lines * effort.samples)[: effort.samples]
