@@ -27,7 +27,7 @@ def decode_plain_png(content: bytes) -> np.ndarray | None:
     stored = _stored(content)
     if stored is None:
         return None
-    # A context of its own each time: FFmpeg takes further files for changes of the first.
+    # A context of its own each time: of a second file, one context gave wrong pixels.
     decoder = av.CodecContext.create("png", "r")
     decoder.thread_count = 1
     try:
