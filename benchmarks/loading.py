@@ -64,7 +64,7 @@ def training_set(
 
 def _beside_textbook(dataset: MonoDataset, cache: Path, repeats: int) -> list[Result]:
     size, textbook = f"{dataset.width}x{dataset.height}", TextbookDataset(dataset)
-    # Before the timing: what is imported by then, a worker has from its start.
+    # First, so that both sides' workers have all imports from their start.
     moved = {
         name: Spread.of([sample_bytes(each)])
         for name, each in (("ours", dataset), ("textbook", textbook))
@@ -80,7 +80,8 @@ def _beside_textbook(dataset: MonoDataset, cache: Path, repeats: int) -> list[Re
     later = spent.pop("cached")
     judged = (dataset.height, dataset.width) == TARGET_SIZE
     return [
-        Result("loading: a sample, ready", size, "s", **spent, target=FASTER if judged else None),
+        Result("loading: a sample, --fast_resize", size, "s", **spent,
+               target=FASTER if judged else None),
         Result("loading: a sample from the worker", size, "bytes", **moved,
                target=Target(8) if judged else None),
         Result("loading: later epochs, cached, beside uncached", size, "s", later, spent["ours"],
