@@ -36,6 +36,8 @@ from utils import UserError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from datasets.cache import PictureCache
+
 
 def frame_ids(opt: Namespace) -> list[int | str]:
     """The target, then its sources; the stereo partner "s" comes last."""
@@ -60,6 +62,8 @@ def build_training_set(opt: Namespace) -> MonoDataset:
         jpg=opt.jpg,
         pyramid_of_sources=opt.v1_multiscale,
         **_camera_options(opt),
+        fast_resize=opt.fast_resize,
+        cache=build_cache(opt),
     )
     return _settle_cameras(dataset, opt)
 
@@ -98,6 +102,15 @@ def _settle_cameras(
     else:
         dataset.check_cameras()
     return dataset
+
+
+def build_cache(opt: Namespace) -> PictureCache | None:
+    """Of --cache_dir. Raises UserError if that cannot be written to."""
+    if opt.cache_dir is None:
+        return None
+    from datasets.cache import PictureCache
+
+    return PictureCache(opt.cache_dir, opt.cache_size)
 
 
 def build_validation_set(opt: Namespace, clips: Sequence[str] | None = None) -> MonoDataset:

@@ -7,7 +7,7 @@ and the mirror image are taken where the picture is read (`datasets`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -91,52 +91,53 @@ def color_jitter(images: Tensor, jitter: Tensor) -> Tensor:
 
     images: (B, 3, H, W) in [0, 1]; jitter: (B, 8) as in `Augmentation`. Returns the same shape,
     the values of torchvision's `adjust_*` applied in that order. Identity rows change nothing.
-
     """
     # A GPU is asked once for the whole batch, and never for a number; a CPU is asked for no more
     # than what was drawn.
     return (_jitter_each if images.device.type == "cpu" else _jitter_batch)(images, jitter)
 
 
+def color_jitter_each(views: Sequence[Tensor], jitter: Tensor) -> list[Tensor]:
+    """`color_jitter` of several views (B, 3, H, W) of the same samples."""
+    if jitter.device.type == "cpu":  # saves copying all of them to one place
+        return [color_jitter(view, jitter) for view in views]
+    stacked = torch.cat(list(views))
+    return list(color_jitter(stacked, jitter.repeat(len(views), 1)).chunk(len(views)))
+
+
 def _jitter_each(images: Tensor, jitter: Tensor) -> Tensor:
-    """`color_jitter`, for the pictures of each sample in turn: those that share their row."""
-    result = images.clone()
-    places: dict[tuple[float, ...], list[int]] = {}
-    for place, row in enumerate(jitter.tolist()):
-        places.setdefault(tuple(row), []).append(place)
-    for row, shared in places.items():
-        if row != IDENTITY_JITTER:
-            result[shared] = _jitter_in_place(images[shared], row)
+    """`color_jitter`, for one picture after the other: each stays in the processor's cache."""
+    result = images.clone(memory_format=torch.contiguous_format)
+    for image, row in zip(result, jitter.tolist(), strict=True):
+        if tuple(row) != IDENTITY_JITTER:
+            _jitter_in_place(image, row)
     return result
 
 
-def _jitter_in_place(images: Tensor, row: tuple[float, ...]) -> Tensor:
-    """The four changes of one row, in their order; returns the images (B, 3, H, W)."""
+def _jitter_in_place(image: Tensor, row: Sequence[float]) -> None:
+    """The four changes of one row, in their order. image: (3, H, W)."""
     for operation in sorted(range(4), key=lambda operation: row[4 + operation]):
         amount = row[operation]
         if operation == 3:
-            _shift_hue_in_place(images, amount)
-            continue
-        images_grey = _grey(images) if operation else 0.0
-        base = images_grey.mean((-2, -1), keepdim=True) if operation == 1 else images_grey
-        images.mul_(amount).add_(base * (1 - amount)).clamp_(0, 1)
-    return images
+            _shift_hue_in_place(image, amount)
+        elif operation == 0:
+            image.mul_(amount).clamp_(0, 1)
+        else:
+            grey = _grey(image[None])[0]
+            base = grey.mean() if operation == 1 else grey
+            torch.lerp(base.expand_as(image), image, amount, out=image).clamp_(0, 1)
 
 
-def _shift_hue_in_place(images: Tensor, shift: float) -> None:
-    """As `_shift_hue`, with the few operations that a CPU is quick at: no `where`, no `%`."""
-    red, green, blue = channels = images.split(1, 1)
-    value = images.amax(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
-    hue = (red - green).add_(chroma, alpha=4)  # times chroma, in sixths of a turn, as is the rest
-    hue.lerp_((blue - red).add_(chroma, alpha=2), (value == green).float())
-    hue.lerp_(green - blue, (value == red).float())
-    hue.div_(chroma.clamp_min(1e-12)).add_(6 * shift)
-    for channel, corner in zip(channels, (5, 3, 1), strict=True):
-        k = hue + corner
-        k.sub_(torch.floor(k / 6), alpha=6)
-        k = torch.minimum(k, 4 - k).clamp_(0, 1)
-        torch.addcmul(value, k, chroma, value=-1, out=channel)
+def _shift_hue_in_place(image: Tensor, shift: float) -> None:
+    """As `_shift_hue`, by OpenCV: to HSV and back takes it two passes. image: (3, H, W)."""
+    import cv2
+
+    planes = list(image.numpy())
+    pixels = cv2.merge(planes)
+    cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV, dst=pixels)
+    pixels[..., 0] += 360 * (shift % 1)  # back from HSV, angles of a turn and more are known
+    cv2.cvtColor(pixels, cv2.COLOR_HSV2RGB, dst=pixels)
+    cv2.split(pixels, planes)
 
 
 def _jitter_batch(images: Tensor, jitter: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from checkpoint import describe_backbone, load_checkpoint, load_parts
-from datasets.mono_dataset import resize, to_tensor
+from datasets.resizing import resize, to_tensor
 from distributed import pick_device
 from layers import disp_to_depth
 from networks import BACKBONES, build_depth_network

@@ -140,6 +140,14 @@ def _add_train_data(parser: Parser) -> None:
     group.add_argument(
         "--num_workers", type=INDEX, default=12, help="loader processes of each process"
     )
+    group.add_argument(
+        "--cache_dir",
+        help="folder for decoded pictures, which every epoch but the first reads instead of the "
+        "data set's own; runs may share it, and it may be deleted between them",
+    )
+    group.add_argument(
+        "--cache_size", type=POSITIVE, default=100.0, help="most that --cache_dir takes, in GB"
+    )
 
 
 def _add_train_networks(parser: Parser) -> None:
@@ -263,6 +271,12 @@ def _add_speed(parser: Parser) -> None:
     )
     group.add_argument(
         "--compile", action="store_true", help="compile the networks: a slow first step"
+    )
+    group.add_argument(
+        "--fast_resize",
+        action="store_true",
+        help="resize whole pictures by torch's Lanczos, where it has one, instead of Pillow's: "
+        "half a per cent of the values a grey level off, at some sizes a few in a million two",
     )
     group.add_argument(
         "--channels_last",
@@ -478,6 +492,7 @@ def _check_data(parser: Parser, opt: argparse.Namespace) -> None:
             if _was_given(parser, opt, flag):
                 parser.error(f"--{flag} is for KITTI's layouts, got --dataset {opt.dataset}")
     _check_roots(parser, opt)
+    _check_cache(parser, opt)
 
 
 def _check_roots(parser: Parser, opt: argparse.Namespace) -> None:
@@ -497,6 +512,21 @@ def _check_roots(parser: Parser, opt: argparse.Namespace) -> None:
                 f"--{flag} is one list, and --data_path names {len(opt.data_path)} folders: each "
                 "has its own train_files.txt and val_files.txt"
             )
+
+
+def _check_cache(parser: Parser, opt: argparse.Namespace) -> None:
+    """The cache is a folder of its own."""
+    if opt.cache_dir is None:
+        if _was_given(parser, opt, "cache_size"):
+            parser.error("--cache_size is of --cache_dir, which is not given")
+        return
+    if not opt.cache_dir.strip():
+        parser.error("--cache_dir must name a folder, got an empty name")
+    roots = opt.data_path if opt.dataset == "folder" else [opt.data_path]
+    for root in [*roots, *([opt.data_path_pre] if opt.data_path_pre else [])]:
+        if Path(opt.cache_dir).resolve().is_relative_to(Path(root).resolve()):
+            parser.error(f"--cache_dir {opt.cache_dir} lies in the data, {root}: give a folder "
+                         "beside it")  # fmt: skip
 
 
 def evaluate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:

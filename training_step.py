@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from augmentations import color_jitter, reshuffle
+from augmentations import color_jitter_each, reshuffle
 from datasets.keys import FrameKey
 from layers import camera_matrices, inverse_motion, transformation_from_parameters
 from losses import Frames, Objective, Terms, View, in_order
@@ -58,8 +58,7 @@ def prepare(batch: Mapping) -> Inputs:
         seen["local", 0] = local[0, 0]
     jittered = seen
     if "jitter" in batch:
-        stacked = torch.cat(list(seen.values()))
-        changed = color_jitter(stacked, batch["jitter"].repeat(len(seen), 1)).chunk(len(seen))
+        changed = color_jitter_each(list(seen.values()), batch["jitter"])
         jittered = dict(zip(seen, changed, strict=True))
     cut = batch.get("cut")
     target = jittered["full", 0]
@@ -82,7 +81,7 @@ def prepare(batch: Mapping) -> Inputs:
 def _pictures(batch: Mapping, kind: str) -> Pictures:
     """All pictures of one kind as floats in [0, 1], in the order of the batch."""
     return {
-        (key.frame, key.scale): image.float() / 255
+        (key.frame, key.scale): image / 255  # float32, without another copy in between
         for key, image in batch.items()
         if isinstance(key, FrameKey) and key.kind == kind
     }

@@ -46,6 +46,7 @@ class CityscapesDataset(MonoDataset):
     """`CITY/FRAME.png`, frames -1, 0 and 1 from top to bottom, and `CITY/FRAME_cam.txt`."""
 
     FRAMES = (-1, 0, 1)  # in the order of a triplet
+    FRAMES_IN_A_FILE = True
 
     def parse(self, line: str) -> CityscapesRef:
         """City and frame. Raises UserError."""
@@ -64,16 +65,18 @@ class CityscapesDataset(MonoDataset):
 
     def load_frames(self, ref: CityscapesRef) -> Pictures:
         path = self.image_path(ref)
-        triplet = load_rgb(path)
-        height, rest = divmod(triplet.height, len(self.FRAMES))
+        triplet = np.asarray(self.load_kept(path))
+        height, rest = divmod(len(triplet), len(self.FRAMES))
         if rest or not height:
-            raise UserError(f"the triplet {path} is {triplet.height} rows high, which are not "
+            raise UserError(f"the triplet {path} is {len(triplet)} rows high, which are not "
                             "three frames of one height")
-        tops = {frame: place * height for place, frame in enumerate(self.FRAMES)}
-        return {
-            frame: triplet.crop((0, tops[frame], triplet.width, tops[frame] + height))
-            for frame in self.frame_ids
-        }
+        frames = dict(zip(self.FRAMES, triplet.reshape(-1, height, *triplet.shape[1:]),
+                          strict=True))  # fmt: skip
+        return {frame: frames[frame] for frame in self.frame_ids}
+
+    def load_image(self, path: str) -> Image.Image:
+        """The three frames, one below the other."""
+        return load_rgb(path)
 
     def intrinsics(self, ref: CityscapesRef) -> tuple[float, float, float, float]:
         path = self.camera_path(ref)

@@ -15,7 +15,6 @@ from PIL import Image
 from utils import UserError, reason
 
 SHOWN = 3  # names in a message
-PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
 # What Pillow raises at a broken file, or at one of more pixels than it takes for harmless.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
               Image.DecompressionBombError)
@@ -53,11 +52,17 @@ def require_folder(path: str | Path) -> None:
 
 def load_rgb(path: str | Path) -> Image.Image:
     """Decode an image file, at full size and quality, as RGB. Raises UserError naming the file."""
+    pixels = load_pixels(path)
+    return pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+
+
+def load_pixels(path: str | Path) -> np.ndarray | Image.Image:
+    """As `load_rgb`, but uint8 (height, width, 3) where Pillow did not decode it."""
     with opened_image(path) as image:
         if image.format == "PNG" and image.mode == "RGB":
             pixels = _decode_plain_png(Path(path).read_bytes())
             if pixels is not None:
-                return Image.fromarray(pixels)
+                return pixels
         return image.convert("RGB")
 
 
@@ -67,14 +72,9 @@ def _decode_plain_png(content: bytes) -> np.ndarray | None:
     content: a PNG file of red, green and blue. None of 16 bits or rows out of order, and none that
     is damaged: Pillow says what is wrong with it.
     """
-    import cv2
+    from datasets.png import decode_plain_png
 
-    bits, interlaced = content[24], content[28]
-    if bits != 8 or interlaced or not content.endswith(PNG_END):
-        return None
-    encoded = np.frombuffer(content, np.uint8)
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return decode_plain_png(content)
 
 
 @contextlib.contextmanager

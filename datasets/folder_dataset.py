@@ -21,6 +21,7 @@ from datasets.cityscapes_dataset import read_depth as read_depth_array
 from datasets.files import DepthMaps, FileIndex, opened_image, require_folder
 from datasets.folder_lists import numbered_frames, split_root
 from datasets.mono_dataset import MonoDataset, Pictures
+from datasets.resizing import size_of
 from datasets.splits import LINE_FORMATS
 from kitti_utils import read_depth_png
 from utils import UserError, read_lines
@@ -126,7 +127,7 @@ class FolderDataset(MonoDataset):
         pictures = super().load_frames(ref)
         if self.camera_path(ref) is not None:
             for frame, picture in pictures.items():
-                self._compare_size(ref, self.image_path(ref, frame), picture.size)
+                self._compare_size(ref, self.image_path(ref, frame), size_of(picture))
         return pictures
 
     # ---- cameras -----------------------------------------------------------------------------

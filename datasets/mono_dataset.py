@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache as once
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import __version__ as PIL_VERSION
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from augmentations import Augmentation, CropBox, draw_augmentation
+from augmentations import Augmentation, draw_augmentation
 from datasets.camera_file import check_intrinsics
-from datasets.files import DepthMaps, FileIndex, load_rgb, require_folder, some_of
+from datasets.files import (
+    DepthMaps,
+    FileIndex,
+    load_pixels,
+    load_rgb,  # noqa: F401 (it, `resize` and `to_tensor` are looked for here)
+    require_folder,
+    some_of,
+)
 from datasets.keys import FrameKey, SampleIndex
+from datasets.resizing import (
+    Picture,
+    method,
+    resize,  # noqa: F401
+    size_of,
+    smaller,
+    to_tensor,  # noqa: F401
+    view,
+)
 from utils import UserError
 
+if TYPE_CHECKING:
+    from datasets.cache import PictureCache
+
 Sample = dict[FrameKey | str, Tensor]
-Pictures = dict[int | str, Image.Image]
+Pictures = dict[int | str, Picture]
 
 
 class MonoDataset(Dataset[Sample]):
@@ -48,6 +68,7 @@ class MonoDataset(Dataset[Sample]):
     """
 
     FRAMES: tuple[int, ...] | None = None  # neighbours that a line has; None: any may be there
+    FRAMES_IN_A_FILE = False  # whether a file holds more frames than one
 
     def __init__(
         self,
@@ -64,8 +85,13 @@ class MonoDataset(Dataset[Sample]):
         patch_reshuffle: bool = False,
         jpg: bool = False,
         pyramid_of_sources: bool = False,
+        fast_resize: bool = False,
+        cache: PictureCache | None = None,
     ) -> None:
         """data_path: root of the data set; lines: of a split, see `datasets.splits`.
+
+        fast_resize: by torch's Lanczos instead of Pillow's, see `datasets.resizing`. cache: of
+        decoded pictures, from which samples are the same.
 
         Raises UserError for a line it cannot parse and for files that are not there.
         """
@@ -81,6 +107,8 @@ class MonoDataset(Dataset[Sample]):
         self.extension = ".jpg" if jpg else ".png"
         self.pyramid_of_sources = pyramid_of_sources
         self.clip_numbers: dict[str, int] | None = None  # of those whose cameras are learned
+        self.fast_resize = fast_resize
+        self.cache = cache
         self.lines = list(lines)
         self.refs = [self.parse(line) for line in self.lines]
         self.check_frames()
@@ -110,11 +138,11 @@ class MonoDataset(Dataset[Sample]):
 
     def load_frames(self, ref: Any) -> Pictures:
         """Every frame of a sample, RGB at native size: one decoding each."""
-        return {frame: self.load_image(self.image_path(ref, frame)) for frame in self.frame_ids}
+        return {frame: self.load_kept(self.image_path(ref, frame)) for frame in self.frame_ids}
 
-    def load_image(self, path: str) -> Image.Image:
+    def load_image(self, path: str) -> Picture:
         """A file as RGB. Raises UserError naming a file that is missing or no image."""
-        return load_rgb(path)
+        return load_pixels(path)
 
     def needed_files(self, ref: Any) -> Iterator[tuple[str, str]]:
         """What it is, in words, and path of every file that a sample is read from."""
@@ -161,7 +189,7 @@ class MonoDataset(Dataset[Sample]):
 
     def shape(self) -> tuple[int, int]:
         """(width, height) of the first line's target, before it is resized."""
-        return self.load_frames(self.refs[0])[0].size
+        return size_of(self.load_frames(self.refs[0])[0])
 
     def check_cameras(self) -> None:
         """Raise UserError unless a camera is known of every clip, as its first line tells."""
@@ -209,17 +237,21 @@ class MonoDataset(Dataset[Sample]):
         where = index if isinstance(index, SampleIndex) else SampleIndex(0, int(index))
         ref = self.refs[where.index]
         drawn = self.draw(where) if self.is_train else Augmentation()
-        pictures = self.load_frames(ref)
-        if drawn.flip:
-            pictures = {frame: ImageOps.mirror(image) for frame, image in pictures.items()}
+        # Read where they are first needed: not at all, where the cache has all that is asked for.
+        load = once(lambda: self.load_frames(ref))
         sample: Sample = {}
-        self._add_pictures(sample, "color", pictures)
+        for frame in self.frame_ids:
+            whole = self._whole(ref, frame, load, drawn.flip)
+            self._add_scales(sample, "color", frame, whole)
+            if drawn.crop is not None:
+                size = self.height, self.width
+                crop = view(load()[frame], size, drawn.crop, drawn.flip, self.fast_resize)
+                self._add_scales(sample, "color_local", frame, crop)
         self._add_camera(sample, where.index, drawn.flip)
         if "s" in self.frame_ids:
             sample["stereo_T"] = torch.eye(4)
             sample["stereo_T"][0, 3] = self.stereo_offset(ref) * (-1 if drawn.flip else 1)
         if drawn.crop is not None:
-            self._add_pictures(sample, "color_local", pictures, drawn.crop)
             sample["crop"] = torch.tensor(drawn.crop, dtype=torch.float64)
         if drawn.cut is not None:
             sample["cut"] = torch.tensor(drawn.cut)
@@ -228,18 +260,43 @@ class MonoDataset(Dataset[Sample]):
         sample["index"] = torch.tensor(where.index)
         return sample
 
-    def _add_pictures(
-        self, sample: Sample, kind: str, pictures: Pictures, crop: CropBox | None = None
+    def load_kept(self, path: str) -> Picture:
+        """`load_image`, from the cache if there is one. Raises UserError as it does."""
+        if self.cache is None:
+            return self.load_image(path)
+        name = f"{type(self).__name__} {PIL_VERSION} {os.path.abspath(path)}"
+        return self.cache.get(name, path, lambda: np.asarray(self.load_image(path)))
+
+    def _whole(
+        self, ref: Any, frame: int | str, load: Callable[[], Pictures], flip: bool
+    ) -> Tensor:
+        """A frame at network size, from the cache if there is one."""
+
+        def make(flip: bool) -> Tensor:
+            return view(load()[frame], (self.height, self.width), None, flip, self.fast_resize)
+
+        if self.cache is None:
+            return make(flip)
+        # Of the fast ones, the mirrored picture is the picture mirrored.
+        way = method(self.fast_resize)
+        kept, turn = (False, flip) if way.startswith("torch") else (flip, False)
+        path = self.image_path(ref, frame)
+        place = frame if self.FRAMES_IN_A_FILE else ""
+        name = f"{type(self).__name__} {PIL_VERSION} {way} {self.width}x{self.height} " \
+               f"{place} {kept} {os.path.abspath(path)}"
+        whole = torch.from_numpy(self.cache.get(name, path, lambda: make(kept).numpy()))
+        return whole.flip(-1) if turn else whole
+
+    def _add_scales(
+        self, sample: Sample, kind: str, frame: int | str, picture: Tensor
     ) -> None:
-        """Every frame at network size, and the scales below it that training looks at."""
-        for frame, picture in pictures.items():
-            picture = resize(picture, self.height, self.width, crop)
-            sample[FrameKey(kind, frame, 0)] = to_tensor(picture)
-            if self.is_train and (frame == 0 or self.pyramid_of_sources):
-                for scale in range(1, self.num_scales):
-                    size = (self.width >> scale, self.height >> scale)
-                    picture = picture.resize(size, Image.Resampling.LANCZOS)
-                    sample[FrameKey(kind, frame, scale)] = to_tensor(picture)
+        """A view of a frame, and the scales below it that training looks at."""
+        sample[FrameKey(kind, frame, 0)] = picture
+        if self.is_train and (frame == 0 or self.pyramid_of_sources):
+            for scale in range(1, self.num_scales):
+                size = (self.height >> scale, self.width >> scale)
+                picture = smaller(picture, size, self.fast_resize)
+                sample[FrameKey(kind, frame, scale)] = picture
 
     def _add_camera(self, sample: Sample, index: int, flip: bool) -> None:
         """K and its inverse; a mirrored picture has its principal point mirrored. Or what a camera
@@ -260,24 +317,3 @@ class MonoDataset(Dataset[Sample]):
         sample["inv_K"] = torch.from_numpy(np.linalg.inv(K)).float()
 
 
-def resize(
-    picture: Image.Image, height: int, width: int, crop: CropBox | None = None
-) -> Image.Image:
-    """The (height, width) view of a native picture, Lanczos with antialiasing.
-
-    A crop, a box of the picture resized to (crop.height, crop.width), is read off the native
-    picture directly: no more is computed than what is seen. This equals cutting it out of the
-    resized picture within one grey level if both resize rows before columns, as Pillow 11 always
-    does (13 begins with the columns where a whole picture grows in width).
-    """
-    box = None
-    if crop is not None:
-        x_scale, y_scale = picture.width / crop.width, picture.height / crop.height
-        box = (crop.x0 * x_scale, crop.y0 * y_scale,
-               (crop.x0 + width) * x_scale, (crop.y0 + height) * y_scale)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
-
-
-def to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as uint8 (3, height, width)."""
-    return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())

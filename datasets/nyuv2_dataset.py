@@ -69,7 +69,7 @@ class NYUv2Dataset(MonoDataset):
     def intrinsics(self, ref: Any) -> tuple[float, float, float, float]:  # noqa: ARG002
         return cut_camera(BORDER, BORDER, HEIGHT - 2 * BORDER, WIDTH - 2 * BORDER)
 
-    def load_image(self, path: str) -> Image.Image:
+    def load_image(self, path: str) -> np.ndarray:
         """Undistorted, without its border: 608 x 448."""
         import cv2
 
@@ -77,8 +77,7 @@ class NYUv2Dataset(MonoDataset):
         if picture.size != (WIDTH, HEIGHT):
             raise UserError(f"{path} measures {picture.width}x{picture.height}: the lens is known "
                             f"for raw frames of {WIDTH}x{HEIGHT} pixels")
-        return Image.fromarray(cv2.remap(np.asarray(picture), *undistortion_maps(),
-                                         cv2.INTER_LINEAR))
+        return cv2.remap(np.asarray(picture), *undistortion_maps(), cv2.INTER_LINEAR)
 
 
 class NYUv2TestDataset(MonoDataset):

@@ -16,6 +16,7 @@ from datasets import build_dataset
 from datasets.keys import FrameKey, SampleIndex
 from datasets.kitti_dataset import KITTIRawDataset
 from datasets.mono_dataset import MonoDataset, load_rgb, resize
+from datasets.resizing import view
 from datasets.samplers import EpochSampler
 from utils import UserError
 
@@ -162,6 +163,15 @@ def test_a_crop_is_a_box_of_the_resized_picture(size):
         expected = np.asarray(whole.crop((x0, y0, x0 + WIDTH, y0 + HEIGHT))).astype(int)
         actual = np.asarray(resize(picture, HEIGHT, WIDTH, crop))
         assert np.abs(actual - expected).max() <= 1
+
+
+@pytest.mark.parametrize("crop", [None, CropBox(1.6, 51, 102, 12, 30)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_fast_view_is_the_exact_one_within_a_grey_level(crop, flip):
+    picture = np.asarray(smooth_picture(4, 96, 310))
+    exact, fast = (view(picture, (HEIGHT, WIDTH), crop, flip, way).int() for way in (False, True))
+    assert (fast - exact).abs().max() <= 1
+    assert (fast != exact).float().mean() < 0.02
 
 
 # ---- mirroring and cameras -----------------------------------------------------------------

@@ -59,6 +59,16 @@ def test_png_files_have_pillows_pixels(name: str, tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(found), expected)
 
 
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("noise", [0, 1, 40])
+def test_large_png_files_have_pillows_pixels(level: int, noise: int, tmp_path: Path):
+    ramp = np.linspace(0, 200, 211)[:, None, None] + np.linspace(0, 40, 307)[:, None]
+    ramp = ramp + np.random.default_rng(1).uniform(0, noise + 1, (211, 307, 3))
+    picture = Image.fromarray(ramp.clip(0, 255).astype(np.uint8))
+    picture.save(tmp_path / "a.png", compress_level=level)
+    np.testing.assert_array_equal(np.asarray(load_rgb(tmp_path / "a.png")), picture)
+
+
 def test_the_end_of_a_name_does_not_say_what_a_file_is(tmp_path: Path):
     RGB.save(tmp_path / "a.png", "JPEG")
     (tmp_path / "a.jpg").write_bytes(PICTURES["rgb"])
