@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from clip_preparation import Clip
     from prepared_folder import ClipRecord
 
-SETTINGS = ("crop_bottom", "distortion", "width", "height", "quality", "min_motion")
+
+def shared_settings(opt: argparse.Namespace) -> dict[str, Any]:
+    """What the frames of all clips in a folder were made with."""
+    return {
+        "crop_bottom": opt.crop_bottom,
+        "distortion": opt.distortion and list(opt.distortion),
+        "width": opt.width,
+        "height": opt.height,
+        "quality": opt.quality,
+        "min_motion": opt.min_motion,
+    }
 
 
 def plan_clips(opt: argparse.Namespace) -> list[Clip]:
@@ -44,8 +54,7 @@ def plan_clips(opt: argparse.Namespace) -> list[Clip]:
                             "rename one, or give them different --out folders")
         sources[name] = source
     told = told_cameras(opt.intrinsics, opt.hfov, list(sources))
-    shared = {name: getattr(opt, name) for name in SETTINGS}
-    shared["distortion"] = opt.distortion and list(opt.distortion)
+    shared = shared_settings(opt)
     folders = [source for source in sources.values() if os.path.isdir(source)]
     if opt.ext and not folders:
         raise UserError(f"--ext {opt.ext} is for folders of pictures, and none is given")
@@ -74,15 +83,16 @@ def _contents(source: str) -> list[int]:
 
 
 def to_make(
-    clips: Sequence[Clip], records: dict[str, ClipRecord], out: Path, overwrite: bool
+    clips: Sequence[Clip], records: dict[str, ClipRecord], opt: argparse.Namespace
 ) -> list[Clip]:
     """The clips that are not there. Raises UserError, naming the setting, where one that is there
     was made differently, and is not to be made anew."""
+    out = Path(opt.out)
     named = {clip.name for clip in clips}
     for name, record in records.items():
         if name not in named:
-            _compare(record, {key: clips[0].settings[key] for key in SETTINGS}, out)
-    if overwrite:
+            _compare(record, shared_settings(opt), out)
+    if opt.overwrite:
         return list(clips)
     for clip in clips:
         if clip.name in records and records[clip.name].whole:
@@ -183,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(opt.out)
     clips = plan_clips(opt)
     records = open_folder(out, opt.clips)
-    chosen = to_make(clips, records, out, opt.overwrite)
+    chosen = to_make(clips, records, opt)
     fresh = not out.exists()
     (out / OWN).mkdir(parents=True, exist_ok=True)
     try:

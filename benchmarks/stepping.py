@@ -224,8 +224,8 @@ def ask(pipe: Connection, what: str) -> dict[str, float]:
 
 def check_losses(losses: Mapping[str, float]) -> None:
     """Raise UserError unless all sides compute the same."""
-    low, high = min(losses.values()), max(losses.values())
-    if not high - low <= TOLERANCE * abs(high):
+    values = list(losses.values())
+    if not all(abs(value - values[0]) <= TOLERANCE * abs(values[0]) for value in values):
         raise UserError(f"the sides' losses differ by more than {TOLERANCE:g} of them: {losses}")
 
 
