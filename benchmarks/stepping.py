@@ -40,6 +40,10 @@ from utils import UserError
 BATCH, THREADS = 2, 2
 JUDGED = (192, 640)
 FRAMES = (0, -1, 1)
+REST = Target(0.5, at_most=True, reason=(
+    "in HRNet most of it is timm's backbone, which both sides take as it is: 958 batch norms, and "
+    "the ReLUs and sums between them, forward and back"
+))
 TOLERANCE = 1e-4  # between the losses of both sides, relative
 # Operators that move no data: a GPU is not asked for them.
 VIEWS = frozenset((
@@ -49,15 +53,16 @@ VIEWS = frozenset((
 
 
 def measure_step(place: Path, effort: Effort) -> list[Result]:  # noqa: ARG001
-    """Both augmentations, one scale, from pictures that are there to weights that have moved."""
+    """Both augmentations, one scale, from pictures that are there to weights that have moved.
+
+    On the CPU channels are last by default: that is the best of the settings, and has its target.
+    """
     results = operator_rows()
     for backbone in effort.backbones:
         for size in effort.sizes:
             judged = size == JUDGED
             results += step_rows(backbone, size, effort.repeats if judged else 2, judged)
-        if effort.compiles:
-            results += best_rows(backbone, effort.repeats)
-    return results
+    return results + (compiled_rows(effort.repeats) if effort.compiles else [])
 
 
 def step_rows(backbone: str, size: Sequence[int], repeats: int, judged: bool) -> list[Result]:
@@ -66,27 +71,29 @@ def step_rows(backbone: str, size: Sequence[int], repeats: int, judged: bool) ->
     said = in_turns(sides, backbone, size, repeats)
     name = f"{backbone} {size[1]}x{size[0]}"
 
-    def row(what: str, key: str, unit: str, side: str = "ours", limit: float = 0) -> Result:
-        target = Target(limit, at_most=True) if judged and limit else None
-        return Result(f"step: {what}", name, unit, said[side][key], said["textbook"][key], target)
+    def row(
+        what: str, key: str, unit: str, side: str = "ours", target: Target | None = None
+    ) -> Result:
+        return Result(f"step: {what}", name, unit, said[side][key], said["textbook"][key],
+                      target if judged else None)  # fmt: skip
 
     return [
-        row("whole", "step", "s", limit=0.9),
-        row("what is no convolution", "rest", "s", limit=0.5),
+        row("whole", "step", "s", target=Target(0.75, at_most=True)),
+        row("what is no convolution", "rest", "s", target=REST),
         row("convolutions", "convolution", "s"),
-        row("peak memory", "peak", "MB", limit=0.75),
-        row("peak memory, --checkpoint_activations", "peak", "MB", "saving", 0.6),
+        row("peak memory", "peak", "MB", target=Target(0.75, at_most=True)),
+        row("peak memory, --checkpoint_activations", "peak", "MB", "saving",
+            Target(0.6, at_most=True)),
         row("whole, --checkpoint_activations", "step", "s", "saving"),
     ]
 
 
-def best_rows(backbone: str, repeats: int) -> list[Result]:
-    """Time of a compiled step."""
+def compiled_rows(repeats: int) -> list[Result]:
+    """Time of a compiled step: reported, the CPU has nothing of it."""
     sides = {"ours": ("--compile",), "textbook": None}
-    said = in_turns(sides, backbone, JUDGED, repeats, parts=False)
-    return [Result("step: whole, --compile", f"{backbone} {JUDGED[1]}x{JUDGED[0]}", "s",
-                   said["ours"]["step"], said["textbook"]["step"],
-                   Target(0.75, at_most=True))]  # fmt: skip
+    said = in_turns(sides, "resnet", JUDGED, repeats, parts=False)
+    return [Result("step: whole, --compile", f"resnet {JUDGED[1]}x{JUDGED[0]}", "s",
+                   said["ours"]["step"], said["textbook"]["step"])]  # fmt: skip
 
 
 # ---- sides -----------------------------------------------------------------------------------
