@@ -25,6 +25,7 @@ from datasets.files import (
     some_of,
 )
 from datasets.keys import FrameKey, SampleIndex
+from datasets.png import load_decoders
 from datasets.resizing import (
     Picture,
     method,
@@ -113,6 +114,7 @@ class MonoDataset(Dataset[Sample]):
         self.refs = [self.parse(line) for line in self.lines]
         self.check_frames()
         self.check_files()
+        load_decoders()
 
     # ---- what a data set states ------------------------------------------------------------
 

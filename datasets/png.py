@@ -17,6 +17,13 @@ PLAIN = b"\x08\x02\0\0\0"  # 8 bits, red green blue, the only compression and fi
 LONGEST = 65535  # bytes of a stored block
 
 
+def load_decoders() -> None:
+    """Import what decoding takes, in the process that loader workers are forked from: each would
+    import it anew, and wait for ever where another thread of ours was importing at that moment."""
+    import av  # noqa: F401
+    from isal import isal_zlib  # noqa: F401
+
+
 def decode_plain_png(content: bytes) -> np.ndarray | None:
     """The pixels of a PNG file, uint8 (height, width, 3); None: leave it to another decoder.
 
