@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from inference import colourise
 
 SHOWN = 4  # samples of a batch
+
+
+def rehearse() -> None:
+    """Do once what the writing thread will: then it imports nothing any more. A loader worker that
+    is forked while another thread imports a module would wait for that module for ever."""
+    colourise(np.zeros((1, 1)))
+    Image.new("RGB", (1, 1)).save(io.BytesIO(), "png")  # as TensorBoard does
+    torch.save({}, io.BytesIO())
 
 
 def detached_sample(batch: Mapping, pictures: Mapping[str, Tensor]) -> tuple[dict, dict]:

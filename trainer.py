@@ -45,7 +45,7 @@ from optimisation import clip_gradients, move_schedule
 from profiling import StepProfile
 from run_evaluation import RunEvaluation
 from run_log import Clock, Progress, RunLog
-from run_pictures import detached_sample, sample_pictures, sheet
+from run_pictures import detached_sample, rehearse, sample_pictures, sheet
 from runtime import Runtime, compile_networks
 from stopping import StopRequest
 from utils import Interrupted, UserError, check_writable, read_lines, reason, write_text
@@ -194,6 +194,7 @@ class Trainer:
         """
         log = self.log.logger
         self._tell_plan()
+        rehearse()
         try:
             with self.stop, self.background, self.profile:
                 self._run_epochs()

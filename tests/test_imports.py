@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_kitti import arguments, write_kitti
+
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"av", "cv2", "h5py", "joblib", "matplotlib", "onnxruntime", "pandas", "scipy", "skimage",
          "tensorboard", "thop", "timm", "torch", "torchvision"}  # fmt: skip
@@ -31,3 +33,30 @@ def test_nothing_heavy_comes_unused(script: str):
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, text=True,
                          stdout=subprocess.PIPE, timeout=300)  # fmt: skip
     assert set(run.stdout.split()) == expected
+
+
+# Tells every module that is first imported by another thread than the main one.
+LISTEN = """
+import importlib.abc, sys, threading
+
+class Listener(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            print("imported aside:", name)
+
+sys.meta_path.insert(0, Listener())
+import train
+train.main(sys.argv[1:])
+print("trained")
+"""
+
+
+def test_the_writing_thread_imports_nothing(tmp_path):
+    """A loader worker forked at that moment would wait for the module for ever."""
+    root = write_kitti(tmp_path)
+    command = [*arguments(root, "run", "--num_epochs", 2), "--num_workers", "1"]
+    run = subprocess.run([sys.executable, "-c", LISTEN, *command], cwd=ROOT, check=True, text=True,
+                         stdout=subprocess.PIPE, timeout=300)  # fmt: skip
+    said = run.stdout.splitlines()
+    assert "trained" in said
+    assert [line for line in said if line.startswith("imported aside")] == []
