@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +11,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.material import write_drive
-from benchmarks.measure import Effort, Result, Spread, Target, interleaved
+from benchmarks.measure import Effort, Result, Spread, Target, interleaved, processor_seconds
 from benchmarks.textbook import TextbookDataset
+from benchmarks.turns import Answers, ask, in_turns, side_processes
 from datasets import build_dataset
 from datasets.cache import PictureCache
 from datasets.files import load_pixels
 from datasets.keys import SampleIndex
 from datasets.mono_dataset import MonoDataset
 from datasets.resizing import view
+from runtime import keep_freed_memory
 from training_step import prepare
 
 TARGET_SIZE = (192, 640)
 BATCH = 4
+SIDES = ("textbook", "default", "fast", "default, cached", "fast, cached")
+FAST_SAMPLE = "loading: a sample, --fast_resize"
 FASTER = Target(4, reason=(
     "decoding three PNGs, inflated by ISA-L, is a third of a sample and Pillow's crops, which stay "
     "within one grey level, a fifth; the rest is passing on, floating point and jitter, "
@@ -41,16 +44,16 @@ CACHED = Target(3, reason=(
 def measure_loading(place: Path, effort: Effort) -> list[Result]:
     """Samples of frames 0 -1 1 with both augmentations, from 1242x375 PNG, one worker.
 
-    Ours has --fast_resize, and includes what was moved from the worker to the device
-    (`training_step.prepare`).
+    Ours includes what was moved from the worker to the device (`training_step.prepare`).
     """
     lines = write_drive(place)
     lines = (lines * effort.samples)[: effort.samples]
     results = []
     for height, width in effort.sizes:
         dataset = training_set(place, lines, height, width, fast_resize=True)
-        beside = _beside_textbook(dataset, place / f"cache_{width}", effort.repeats)
-        results += [*beside, *_where_time_goes(dataset, beside[0].ours, effort.repeats)]
+        beside = _beside_textbook(place, lines, dataset, effort.repeats)
+        fast = next(each.ours for each in beside if each.name == FAST_SAMPLE)
+        results += [*beside, *_where_time_goes(dataset, fast, effort.repeats)]
     return results
 
 
@@ -62,31 +65,52 @@ def training_set(
                          patch_reshuffle=True, fast_resize=fast_resize)  # fmt: skip
 
 
-def _beside_textbook(dataset: MonoDataset, cache: Path, repeats: int) -> list[Result]:
-    size, textbook = f"{dataset.width}x{dataset.height}", TextbookDataset(dataset)
-    # First, so that both sides' workers have all imports from their start.
-    moved = {
-        name: Spread.of([sample_bytes(each)])
-        for name, each in (("ours", dataset), ("textbook", textbook))
-    }
-    cached = copy(dataset)
-    cached.cache = PictureCache(cache, gigabytes=1)
-    sides = {
-        "ours": partial(run_epoch, dataset, prepare),
-        "textbook": partial(run_epoch, textbook, lambda batch: batch),
-        "cached": partial(run_epoch, cached, prepare),  # its first epoch goes unmeasured
-    }
-    spent = interleaved(sides, repeats, per=len(dataset))
-    later = spent.pop("cached")
-    judged = (dataset.height, dataset.width) == TARGET_SIZE
+def _beside_textbook(
+    place: Path, lines: list[str], dataset: MonoDataset, repeats: int
+) -> list[Result]:
+    shape = dataset.height, dataset.width
+    builds = {side: partial(answers, side, place, lines, *shape) for side in SIDES}
+    with side_processes(builds) as pipes:
+        for pipe in pipes.values():
+            ask(pipe, "epoch")  # unmeasured: files, code and the cache are in memory then
+        said = {side: values["sample"] for side, values in in_turns(pipes, ("epoch",),
+                                                                    repeats).items()}  # fmt: skip
+    moved = [Spread.of([sample_bytes(each)]) for each in (dataset, TextbookDataset(dataset))]
+    size, judged = f"{dataset.width}x{dataset.height}", shape == TARGET_SIZE
+
+    def row(
+        name: str, side: str, beside: str = "textbook", target: Target | None = None
+    ) -> Result:
+        return Result(name, size, "s", said[side], said[beside], target if judged else None)
+
+    cached = "loading: later epochs, cached, beside uncached"
     return [
-        Result("loading: a sample, --fast_resize", size, "s", **spent,
-               target=FASTER if judged else None),
-        Result("loading: a sample from the worker", size, "bytes", **moved,
+        row("loading: a sample", "default", target=FASTER),
+        row(FAST_SAMPLE, "fast", target=FASTER),
+        Result("loading: a sample from the worker", size, "bytes", *moved,
                target=Target(8) if judged else None),
-        Result("loading: later epochs, cached, beside uncached", size, "s", later, spent["ours"],
-               CACHED if judged else None),
+        row(cached, "default, cached", "default", CACHED),
+        row(f"{cached}, --fast_resize", "fast, cached", "fast", CACHED),
     ]  # fmt: skip
+
+
+def answers(side: str, place: Path, lines: list[str], height: int, width: int) -> Answers:
+    """A side's of `SIDES`, in its process, which ours sets up as train.py does on the CPU."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    dataset = training_set(place, lines, height, width, fast_resize="fast" in side)
+    if side == "textbook":
+        return {"epoch": partial(_epoch, TextbookDataset(dataset), lambda batch: batch)}
+    keep_freed_memory()
+    if "cached" in side:
+        dataset.cache = PictureCache(place / f"cache_{width}_{side}", gigabytes=1)
+    return {"epoch": partial(_epoch, dataset, prepare)}
+
+
+def _epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> dict[str, float]:
+    """Processor seconds of a sample."""
+    spent = processor_seconds(lambda: run_epoch(dataset, on_device))
+    return {"sample": spent / len(dataset)}
 
 
 def run_epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> None:

@@ -1,18 +1,17 @@
 """One training step: time, what of it is not convolution, memory, operators.
 
-Each side steps in a process of its own (settings of the C library count for a process), the
-processes in turns. Time is the clock's here, on two threads: run it on a quiet machine.
+Each side steps in a process of its own, the processes in turns. Time is the clock's here, on two
+threads: run it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from augmentations import reshuffle
 from benchmarks.material import picture
 from benchmarks.measure import Effort, Result, Spread, Target
 from benchmarks.textbook_step import TextbookStep
+from benchmarks.turns import Answers, ask, in_turns, side_processes
 from datasets.kitti_dataset import NOMINAL_INTRINSICS
 from distributed import World
 from networks.depth_decoder import Lateral, UpConv
@@ -70,7 +70,7 @@ def measure_step(place: Path, effort: Effort) -> list[Result]:  # noqa: ARG001
 def step_rows(backbone: str, size: Sequence[int], repeats: int, judged: bool) -> list[Result]:
     """Time and memory, of the defaults and with --checkpoint_activations."""
     sides = {"ours": (), "saving": ("--checkpoint_activations",), "textbook": None}
-    said = in_turns(sides, backbone, size, repeats)
+    said = asked(sides, backbone, size, repeats)
     name = f"{backbone} {size[1]}x{size[0]}"
 
     def row(
@@ -93,7 +93,7 @@ def step_rows(backbone: str, size: Sequence[int], repeats: int, judged: bool) ->
 def compiled_rows(repeats: int) -> list[Result]:
     """Time of a compiled step: reported, the CPU has nothing of it."""
     sides = {"ours": ("--compile",), "textbook": None}
-    said = in_turns(sides, "resnet", JUDGED, repeats, parts=False)
+    said = asked(sides, "resnet", JUDGED, repeats, parts=False)
     return [Result("step: whole, --compile", f"resnet {JUDGED[1]}x{JUDGED[0]}", "s",
                    said["ours"]["step"], said["textbook"]["step"])]  # fmt: skip
 
@@ -187,48 +187,21 @@ def made_up_inputs(height: int, width: int) -> Inputs:
 # ---- processes in turns ----------------------------------------------------------------------
 
 
-def in_turns(
+def asked(
     sides: Mapping[str, Sequence[str] | None],
     backbone: str,
     size: Sequence[int],
     repeats: int,
     parts: bool = True,
 ) -> dict[str, dict[str, Spread]]:
-    """What each side's steps took, see `serve`; sides: flags of train.py, None for the textbook.
+    """What each side's steps took, see `answers`; sides: flags of train.py, None for the textbook.
 
     parts: also of what a step consists, and its memory. Raises UserError if losses differ.
     """
-    context = multiprocessing.get_context("spawn")
-    pipes, workers = {}, []
-    try:
-        for name, flags in sides.items():
-            pipes[name], theirs = context.Pipe()
-            workers.append(context.Process(target=serve, args=(theirs, backbone, size, flags)))
-            workers[-1].start()
-            theirs.close()
+    builds = {name: partial(answers, backbone, size, flags) for name, flags in sides.items()}
+    with side_processes(builds) as pipes:
         check_losses({name: ask(pipe, "warm up")["loss"] for name, pipe in pipes.items()})
-        said: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
-        for _ in range(repeats):
-            for what in ("time", *(("parts", "memory") if parts else ())):
-                for name, pipe in pipes.items():
-                    for key, value in ask(pipe, what).items():
-                        said[name].setdefault(key, []).append(value)
-    finally:
-        for pipe in pipes.values():
-            pipe.close()  # which ends its process
-        for worker in workers:
-            worker.join()
-    return {name: {key: Spread.of(values) for key, values in each.items()}
-            for name, each in said.items()}  # fmt: skip
-
-
-def ask(pipe: Connection, what: str) -> dict[str, float]:
-    """One question to a process. Raises UserError if it has ended."""
-    try:
-        pipe.send(what)
-        return pipe.recv()
-    except (EOFError, OSError) as error:
-        raise UserError(f"a process of the benchmark ended while asked for {what}") from error
+        return in_turns(pipes, ("time", *(("parts", "memory") if parts else ())), repeats)
 
 
 def check_losses(losses: Mapping[str, float]) -> None:
@@ -238,20 +211,16 @@ def check_losses(losses: Mapping[str, float]) -> None:
         raise UserError(f"the sides' losses differ by more than {TOLERANCE:g} of them: {losses}")
 
 
-def serve(
-    pipe: Connection, backbone: str, size: Sequence[int], flags: Sequence[str] | None
-) -> None:
-    """A side's process: answers until its pipe is closed."""
+def answers(backbone: str, size: Sequence[int], flags: Sequence[str] | None) -> Answers:
+    """A side's, in its process."""
     torch.set_num_threads(THREADS)
     side = Side(backbone, size, flags)
-    answers = {"warm up": lambda: warm_up(side), "time": lambda: seconds(side),
-               "parts": lambda: time_parts(side), "memory": lambda: peak_memory(side)}  # fmt: skip
-    while True:
-        try:
-            what = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(answers[what]())
+    return {
+        "warm up": lambda: warm_up(side),
+        "time": lambda: seconds(side),
+        "parts": lambda: time_parts(side),
+        "memory": lambda: peak_memory(side),
+    }
 
 
 def warm_up(side: Side) -> dict[str, float]:

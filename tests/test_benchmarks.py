@@ -61,7 +61,7 @@ def measured(monkeypatch, output: Path, *names: str) -> list[dict]:
 # ---- the harness -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "rows"), [("loading", 8), ("export", 2), ("scoring", 6)])
+@pytest.mark.parametrize(("name", "rows"), [("loading", 10), ("export", 2), ("scoring", 6)])
 def test_a_measurement_prints_and_writes_its_rows(name, rows, tmp_path, monkeypatch, capsys):
     results = measured(monkeypatch, tmp_path, name)
     assert len(results) == rows
@@ -209,7 +209,7 @@ def test_the_textbook_s_step_computes_our_gradients():
 
 def test_sides_step_in_turns():
     sides = {"ours": (), "textbook": None}
-    said = stepping.in_turns(sides, "resnet", (64, 128), 1)
+    said = stepping.asked(sides, "resnet", (64, 128), 1)
     for each in said.values():
         assert each.keys() == {"step", "convolution", "rest", "peak"}
         assert all(spread.median > 0 for spread in each.values())
