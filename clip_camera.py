@@ -15,7 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from datasets.camera_file import Camera, camera_numbers, check_intrinsics, read_camera_file
+from datasets.camera_file import (
+    Camera,
+    camera_numbers,
+    check_intrinsics,
+    off_centre,
+    read_camera_file,
+)
 from datasets.files import opened_image
 from utils import UserError
 
@@ -23,7 +29,10 @@ Size = tuple[int, int]  # (width, height)
 
 WIDTH = 1280  # of stored pictures, unless told: twice what networks are usually trained at
 SMALLEST = 32  # pixels of a stored picture's side
-OFF_CENTRE = 0.1  # of the size, from the middle: where a centre is worth a warning
+# Of the size, from the middle: where a centre is not believed of a camera that does not say for
+# which size it is.
+FAR_OFF = 0.2
+ZOOMED = 0.02  # change of focal length that is none of focusing
 FILM_DIAGONAL = math.hypot(36, 24)  # mm; "35 mm film" is meant by the diagonal (CIPA DCG-001)
 # EXIF's tags, and what the numbers of FocalPlaneResolutionUnit are in mm.
 EXIF_IFD = 0x8769
@@ -52,6 +61,11 @@ class Told(NamedTuple):
                 f"{self.source} is the camera of pictures of {self.size[0]}x{self.size[1]}, and "
                 f"this clip is {width}x{height}: expected a camera for the clip's own size"
             )
+        if self.size is None:
+            odd = off_centre(fractions(self.numbers, size), size, FAR_OFF)
+            if odd:
+                raise UserError(f"{self.source}: {odd} If it is, give a file with the line "
+                                f"`# size: {width}x{height}` beside the numbers")
         return self.numbers
 
 
@@ -193,14 +207,13 @@ def undistortion(
     return cv2.initUndistortRectifyMap(K, np.array(distortion), None, K, size, cv2.CV_32FC1)
 
 
-def off_centre(camera: Camera, size: Size) -> str:
-    """What is odd about a camera's centre, in words; nothing if it is near the middle."""
-    for name, share in zip(("cx", "cy"), fractions(camera, size)[2:], strict=True):
-        if abs(share - 0.5) > OFF_CENTRE:
-            side = "width" if name == "cx" else "height"
-            return (f"{name} of the camera is at {share:.2f} of the {side}, far from the middle: "
-                    f"is it stated for pictures of {size[0]}x{size[1]}?")
-    return ""
+def check_zoom(first: Told, path: str) -> None:
+    """Raise UserError if EXIF tells another focal length of a picture than of its clip's first."""
+    other = exif_camera(path)
+    if other is not None and abs(other.numbers[0] / first.numbers[0] - 1) > ZOOMED:
+        raise UserError(f"{path} was taken with another focal length ({other.source}) than the "
+                        f"first picture ({first.source}): a clip has one camera; give --intrinsics "
+                        "or --hfov if it did not zoom")
 
 
 def fractions(camera: Camera, size: Size) -> Camera:

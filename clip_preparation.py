@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from clip_camera import Told, Treatment, exif_camera, off_centre
+from clip_camera import Told, Treatment, check_zoom, exif_camera, fractions
+from datasets.camera_file import off_centre
 from datasets.to_jpeg import SUBSAMPLING
 from pictures import Skips
 from prepared_folder import FEWEST, OWN, ClipRecord, record_path, remove_clip, write_record
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
+# Names that mean something in a folder of frames.
+TAKEN = ("depth", "intrinsics.txt", "motion.png", "report.json", "test_files.txt",
+         "train_files.txt", "val_files.txt")  # fmt: skip
 UNEVEN, NOTED = 0.5, 0.01  # of the median step, and of the frames: what is worth a warning
 
 
@@ -53,9 +58,9 @@ def clip_name(source: str) -> str:
         name.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"the name of {source!r} is no text in UTF-8: rename it") from error
-    if not name or name == "depth":
-        raise UserError(f"{source} cannot be called {name!r} in --out, where `depth` is the folder "
-                        "of true depth: rename it")
+    if not name or name in TAKEN:
+        raise UserError(f"{source} cannot be called {name!r} in --out, where {', '.join(TAKEN)} "
+                        "stand for other things: rename it")
     return name
 
 
@@ -85,10 +90,13 @@ class _Shots:
         self._path().mkdir(parents=True)
         self.counts.append(0)
 
-    def append(self, picture: Image.Image) -> None:
-        """The next frame of the shot that was begun last."""
-        path = self.folder / str(len(self.counts) - 1) / f"{self.counts[-1]:010d}.jpg"
+    def append(self, picture: Image.Image, origin: str) -> None:
+        """The next frame of the shot that was begun last; origin: where it comes from."""
+        shot = self.folder / str(len(self.counts) - 1)
+        path = shot / f"{self.counts[-1]:010d}.jpg"
         picture.save(path, quality=self.quality, subsampling=SUBSAMPLING)
+        with (shot / "frames.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{path.name} {origin}\n")
         self.counts[-1] += 1
 
     def _path(self) -> Path:
@@ -128,17 +136,22 @@ def _write_shots(clip: Clip, shots: _Shots, bar: tqdm, stop: Event) -> ClipRecor
     record = ClipRecord(clip.name, clip.settings)
     thinning = Thinning(clip.settings["min_motion"])
     treatment: Treatment | None = None
+    is_folder, exif = os.path.isdir(clip.source), None
     bar.total = (bar.total or 0) + (frames.count or 0)
     for what, picture in frames.pictures:
         if stop.is_set():
             raise Interrupted(signal.SIGINT)
         bar.update()
         if treatment is None:
-            treatment = _treatment(clip, str(frames.files[0]), picture.size, record)
+            exif = exif_camera(what) if is_folder and clip.told is None else None
+            treatment = _treatment(clip, clip.told or exif, picture.size, record)
         if picture.size != treatment.source:
             width, height = treatment.source
             raise UserError(f"{what} is {picture.width}x{picture.height} and what comes before it "
                             f"{width}x{height}: frames of another size need a clip of their own")
+        if exif:
+            check_zoom(exif, what)
+        number = record.frames + skips.count  # in the source, from 0
         record.frames += 1
         stored = treatment(picture)
         verdict, moved = thinning.judge(stored)
@@ -146,7 +159,8 @@ def _write_shots(clip: Clip, shots: _Shots, bar: tqdm, stop: Event) -> ClipRecor
         if verdict is Verdict.CUT:
             shots.begin()
         if verdict in (Verdict.CUT, Verdict.KEPT):
-            shots.append(stored)
+            origin = f"{number} {os.path.basename(what)}" if is_folder else str(number)
+            shots.append(stored, origin)
     record.damaged, record.cuts = skips.count, max(0, len(shots.counts) - 1)
     if os.path.isfile(clip.source):
         record.warnings += uneven_steps(frame_steps(clip.source))
@@ -164,12 +178,9 @@ def _count(record: ClipRecord, verdict: Verdict, moved: float | None) -> None:
 
 
 def _treatment(
-    clip: Clip, first: str, size: tuple[int, int], record: ClipRecord
+    clip: Clip, told: Told | None, size: tuple[int, int], record: ClipRecord
 ) -> Treatment:
     """How frames of this size are stored, noted in the record with the camera. Raises UserError."""
-    told = clip.told
-    if told is None and os.path.isdir(clip.source):
-        told = exif_camera(first)
     camera = told.camera(size) if told else None
     settings = clip.settings
     treatment = Treatment(
@@ -179,7 +190,7 @@ def _treatment(
     record.source_size, record.size, record.camera = size, treatment.stored, treatment.camera
     if camera is not None:
         record.camera_from = told.source
-        record.warnings += filter(None, [off_centre(camera, size)])
+        record.warnings += filter(None, [off_centre(fractions(camera, size), size)])
     empty = treatment.empty_share()
     if empty > NOTED:
         record.warnings.append(f"--distortion leaves {empty:.0%} of the picture black, which the "
@@ -217,9 +228,12 @@ def _publish(
                             f"{record.name}: rename either")
         record.shots.append((folder, count))
     record.in_short_shots = sum(shots.counts) - record.kept
+    # A record owns folders before they are there, and as long as they are.
+    new = {folder for folder, _ in record.shots}
+    old = [shot for shot in earlier.shots if shot[0] not in new] if earlier else []
+    write_record(out, replace(record, shots=[*record.shots, *old]))
     if earlier:
         remove_clip(out, earlier)
-    write_record(out, record)  # it owns the folders before they are there
     for (path, _), (folder, _) in zip(long_enough, record.shots, strict=True):
         os.replace(path, out / folder)
     record.whole = True
@@ -240,9 +254,12 @@ def _nothing_left(record: ClipRecord, kept: int) -> str:
 
 
 def clean_up(out: Path, records: dict[str, ClipRecord]) -> None:
-    """Remove what a killed run has left: half a clip, and folders of one that is not whole."""
+    """Remove what a killed run has left: half a clip, and folders of one that is not whole, which
+    leaves the records."""
     for partial in (out / OWN).glob("*.partial"):
         shutil.rmtree(partial)
+    for partial in (*out.glob(".*.partial.*"), *(out / OWN).glob(".*.partial.*")):
+        partial.unlink(missing_ok=True)  # of `atomic_path`
     for record in [record for record in records.values() if not record.whole]:
         remove_clip(out, record)
         record_path(out, record.name).unlink(missing_ok=True)

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from datasets.files import opened_image
+from datasets.files import as_rgb, opened_image
 from utils import UserError, reason
 
 # How the names of our own results end, which are never taken for pictures to predict.
@@ -48,7 +47,7 @@ def find_pictures(source: str | Path, ext: str, kind: str = "an image") -> list[
         if others:
             outputs = sum(map(is_prediction, others))
             print(
-                f"predicting {len(images)} of the {len(images) + len(others)} files in {source}: "
+                f"taking {len(images)} of the {len(images) + len(others)} files in {source}: "
                 f"{outputs} are predictions, {len(others) - outputs} are not .{ext.lstrip('.')}"
             )
         return images
@@ -110,22 +109,7 @@ def read_picture(path: str | Path) -> Image.Image:
     colours under it are read, as training reads them. Raises UserError naming the file.
     """
     with opened_image(path) as image:
-        bits_16 = image.mode.startswith("I;16") or (
-            image.mode == "I" and image.format in ("PNG", "PPM")  # Pillow has 16 bits as 32
-        )
-        if image.format != "TIFF":  # Pillow turns it while loading; 10.0 would do so twice
-            image = ImageOps.exif_transpose(image)
-        if bits_16:
-            levels = np.asarray(image).astype(np.uint32)
-            return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
-        if image.mode in ("I", "F"):
-            raise UserError(
-                f"the image {path} holds 32-bit numbers, of which it is not known what is white: 8 "
-                "or 16 bits are expected"
-            )
-        if image.mode in ("P", "PA", "RGBa", "La"):  # else Pillow asks for this step, or refuses
-            image = image.convert("RGBA")
-        return image.convert("RGB")
+        return as_rgb(image, path, upright=True)
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:

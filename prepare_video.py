@@ -9,7 +9,6 @@ for validation. Started again, it makes the clips that are missing; later runs m
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,18 +85,29 @@ def to_make(
     clips: Sequence[Clip], records: dict[str, ClipRecord], opt: argparse.Namespace
 ) -> list[Clip]:
     """The clips that are not there. Raises UserError, naming the setting, where one that is there
-    was made differently, and is not to be made anew."""
+    was made differently, and is not to be made anew, and where another one lacks frames.
+
+    records: of clips that are whole.
+    """
+    from prepared_folder import is_there
+
     out = Path(opt.out)
     named = {clip.name for clip in clips}
     for name, record in records.items():
-        if name not in named:
-            _compare(record, shared_settings(opt), out)
+        if name in named:
+            continue
+        _compare(record, shared_settings(opt), out)
+        if not is_there(out, record):
+            raise UserError(f"the clip {name} in {out} lacks frames that it had: with "
+                            f"{record.settings['source']} beside the others it is made anew")
     if opt.overwrite:
         return list(clips)
-    for clip in clips:
-        if clip.name in records and records[clip.name].whole:
-            _compare(records[clip.name], clip.settings, out)
-    return [clip for clip in clips if not (clip.name in records and records[clip.name].whole)]
+    there = [records[clip.name] for clip in clips if clip.name in records]
+    settings = {clip.name: clip.settings for clip in clips}
+    for record in there:
+        _compare(record, settings[record.name], out)
+    kept = {record.name for record in there if is_there(out, record)}
+    return [clip for clip in clips if clip.name not in kept]
 
 
 def _compare(record: ClipRecord, settings: dict[str, Any], out: Path) -> None:
@@ -117,10 +127,10 @@ def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
 
 
-def open_folder(out: Path, sources: Sequence[str]) -> dict[str, ClipRecord]:
-    """The records of clips in --out. Raises UserError for a folder that others have written, that
-    cannot be written or that lies in what is read."""
-    from prepared_folder import OWN, read_records
+def check_folder(out: Path, sources: Sequence[str]) -> None:
+    """Raise UserError for an --out that others have written, that cannot be written or that lies in
+    what is read."""
+    from prepared_folder import OWN
 
     for source in sources:
         if os.path.isdir(source) and out.resolve().is_relative_to(Path(source).resolve()):
@@ -129,20 +139,22 @@ def open_folder(out: Path, sources: Sequence[str]) -> dict[str, ClipRecord]:
     if out.is_dir() and any(out.iterdir()) and not (out / OWN).is_dir():
         raise UserError(f"--out {out} holds files that prepare_video.py did not write: give a new "
                         "folder, or one that it wrote")
-    return read_records(out)
 
 
 def make_clips(
     clips: Sequence[Clip], records: dict[str, ClipRecord], out: Path, num_workers: int
 ) -> list[str]:
-    """Make each clip, several at once; records get theirs. Returns what was wrong, a sentence a
-    clip that could not be made."""
+    """Make each clip, several at once; records get theirs, and lose those of which nothing is left.
+
+    Returns what was wrong, a sentence a clip that could not be made.
+    """
     from concurrent.futures import ThreadPoolExecutor
     from threading import Event
 
     from tqdm import tqdm
 
-    from clip_preparation import prepare_clip
+    from clip_preparation import clean_up, prepare_clip
+    from prepared_folder import read_records
 
     stop, failures = Event(), []
     # Threads: decoding, resizing, following corners and encoding all leave Python's lock.
@@ -162,20 +174,37 @@ def make_clips(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+    if failures:
+        records.clear()
+        records |= read_records(out)
+        clean_up(out, records)
     return failures
 
 
 def finish(out: Path, records: Sequence[ClipRecord], val_share: float, min_motion: float) -> None:
     """Lists, cameras and the report of all clips in --out, and what is to be said of them."""
-    from prepared_folder import describe, plot_motion, write_cameras, write_lists, write_report
+    from prepared_folder import (
+        describe,
+        has_camera,
+        plot_motion,
+        write_cameras,
+        write_lists,
+        write_report,
+    )
 
-    write_cameras(out, records)
+    kept = write_cameras(out, records)
     targets = write_lists(out, records, val_share)
     write_report(out, records, targets)
     plot_motion(out / "motion.png", records, min_motion)
     for record in records:
         print("\n".join(describe(record)))
-    unknown = [record.name for record in records if record.camera is None]
+    for path in kept:
+        print(f"warning: {path} was not written here and stays as it is", file=sys.stderr)
+    unknown = [record.name for record in records
+               if record.camera is None and not has_camera(out, record)]  # fmt: skip
+    if not targets[1]:
+        print("warning: no clip is long enough to leave frames for validation: epochs will end "
+              "without a validation loss", file=sys.stderr)  # fmt: skip
     if unknown:
         print(f"warning: no camera is known of {', '.join(unknown)}: give --intrinsics or --hfov, "
               "or train with --learn_intrinsics", file=sys.stderr)  # fmt: skip
@@ -187,25 +216,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     """See the top of this file. Raises UserError for bad input, once all other clips are made."""
     opt = prepare_video_options(argv)
     from clip_preparation import clean_up
-    from datasets.files import some_of
-    from prepared_folder import OWN
+    from prepared_folder import OWN, alone, read_records
 
     out = Path(opt.out)
     clips = plan_clips(opt)
-    records = open_folder(out, opt.clips)
-    chosen = to_make(clips, records, opt)
-    fresh = not out.exists()
+    check_folder(out, opt.clips)
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     (out / OWN).mkdir(parents=True, exist_ok=True)
     try:
-        clean_up(out, records)
-        failures = make_clips(chosen, records, out, opt.num_workers)
-        if records:
-            finish(out, list(records.values()), opt.val_share, opt.min_motion)
+        with alone(out):
+            records = read_records(out)
+            whole = {name: record for name, record in records.items() if record.whole}
+            chosen = to_make(clips, whole, opt)
+            clean_up(out, records)
+            failures = make_clips(chosen, records, out, opt.num_workers)
+            if records:
+                finish(out, list(records.values()), opt.val_share, opt.min_motion)
     finally:
         if not any((out / OWN).iterdir()):  # nothing was made: nothing stays
-            shutil.rmtree(out if fresh else out / OWN)
+            for folder in (out / OWN, *new):
+                folder.rmdir()
     if failures:
-        raise UserError(some_of(failures))
+        *others, last = failures
+        for failure in others:
+            print(f"error: {failure}", file=sys.stderr)
+        raise UserError(last)
 
 
 if __name__ == "__main__":

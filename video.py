@@ -28,6 +28,7 @@ ENCODERS = {
 BT709, UNSPECIFIED = 1, 2  # the numbers of these colours in H.273, and in FFmpeg
 HD_ROWS = 720
 LIMITED_RANGE = 1  # luma from 16 to 235: FFmpeg's AVCOL_RANGE_MPEG
+WIDEST = 4  # of a pixel, as a share of its height; anamorphic video has up to 2
 KEPT = 0.9  # share of the running colour limits that a frame leaves: they follow in some 10 frames
 
 
@@ -62,7 +63,7 @@ def frame_steps(path: str | Path) -> np.ndarray:
     file tells no times. Nothing is decoded. Raises UserError if it cannot be opened."""
     times = array.array("q")
     try:
-        with av.open(str(path)) as container:
+        with av.open(_location(path)) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.pts is not None:
@@ -75,7 +76,7 @@ def frame_steps(path: str | Path) -> np.ndarray:
 
 def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) -> Frames:
     try:
-        container = av.open(str(path))
+        container = av.open(_location(path))
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"cannot read the video {path}: {_reason(error)}") from error
     if not container.streams.video:
@@ -83,19 +84,26 @@ def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) ->
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise UserError(f"the video {path} is of a codec that this FFmpeg cannot decode")
+    wide = stream.sample_aspect_ratio or Fraction(1)
+    if not 1 / WIDEST <= wide <= WIDEST:
+        raise UserError(f"the video {path} says that its pixels are {float(wide):g} times as wide "
+                        f"as high: expected 1/{WIDEST} to {WIDEST}")
     count = math.ceil(stream.frames / every) if stream.frames else None
     if max_frames is not None and count is not None:
         count = min(count, max_frames)
-    frames = islice(_decoded(container, path, skips), 0, None, every)
+    frames = islice(_decoded(container, path, wide, skips), 0, None, every)
     pictures = ((name, picture) for name, picture in frames if picture is not None)
     rate = stream.average_rate or stream.guessed_rate
     return Frames(islice(pictures, max_frames), count, rate and rate / every, [path])
 
 
 def _decoded(
-    container: av.container.InputContainer, path: Path, skips: Skips
+    container: av.container.InputContainer, path: Path, wide: Fraction, skips: Skips
 ) -> Iterator[tuple[str, Image.Image | None]]:
-    """Every frame of a video with its name, by its time; None in place of one that is broken."""
+    """Every frame of a video with its name, by its time; None in place of one that is broken.
+
+    wide: how many times as wide as high its pixels are.
+    """
     with container:
         for packet in _packets(container, path, skips):
             try:
@@ -109,7 +117,7 @@ def _decoded(
                 name = f"the frame at {_seconds(frame)} of {path}"
                 if frame.is_corrupt:  # the decoder made up what was missing
                     skips.note(UserError(f"{name} is damaged"))
-                yield name, None if frame.is_corrupt else _upright(frame)
+                yield name, None if frame.is_corrupt else _upright(frame, wide)
 
 
 def _packets(
@@ -133,13 +141,23 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or reason(error)
 
 
-def _upright(frame: av.VideoFrame) -> Image.Image:
-    """A frame as RGB, turned as the file says: a camera held upright films a turned picture.
+def _location(path: Path) -> str:
+    """For FFmpeg, which takes what is before a colon for a protocol, unless the path is whole."""
+    return os.path.abspath(path)
+
+
+def _upright(frame: av.VideoFrame, wide: Fraction) -> Image.Image:
+    """A frame as RGB with square pixels, turned as the file says: a camera held upright films a
+    turned picture. Pixels `wide` times as wide as high are spread over more columns, or rows.
 
     Where the file does not tell its colours, HD has those of HD, as in every player.
     """
     untold = frame.colorspace == UNSPECIFIED and frame.height >= HD_ROWS
     colours = {"src_colorspace": "ITU709"} if untold else {}
+    if wide != 1:
+        columns = round(frame.width * max(wide, 1))
+        colours |= {"width": columns, "height": round(frame.height / min(wide, 1)),
+                    "interpolation": "BICUBIC"}  # fmt: skip
     pixels = frame.reformat(format="rgb24", **colours).to_ndarray()
     return Image.fromarray(np.rot90(pixels, round(frame.rotation / 90)))
 
@@ -193,7 +211,7 @@ def animation(path: Path, rate: Fraction) -> Iterator[Callable[[np.ndarray], Non
     options = {"final_delay": str(round(100 / rate))} if ending == ".gif" else {}
     with atomic_path(path) as partial:
         try:
-            with av.open(str(partial), "w", format=ending[1:], options=options) as container:
+            with av.open(_location(partial), "w", format=ending[1:], options=options) as container:
                 encoder = _Encoder(container, ending, rate)
                 yield encoder.append
                 encoder.finish()

@@ -11,6 +11,7 @@ from utils import UserError, read_lines, write_text
 SIZE = re.compile(r"#\s*size:\s*([0-9]{1,6})\s*x\s*([0-9]{1,6})\b")
 # What a camera's focal lengths and centre can be, as fractions of the picture's size.
 FOCAL, CENTRE = (0.2, 5.0), (0.0, 1.0)
+OFF_CENTRE = 0.1  # of the size, from the middle: where a centre is worth a warning
 
 Camera = tuple[float, float, float, float]  # fx, fy, cx, cy
 
@@ -52,8 +53,13 @@ def read_camera_file(
 
 def write_camera_file(path: str | Path, camera: Camera, size: tuple[int, int]) -> None:
     """What `read_camera_file` reads: fx, fy, cx, cy in pixels of pictures of (width, height)."""
+    write_text(path, camera_text(camera, size))
+
+
+def camera_text(camera: Camera, size: tuple[int, int]) -> str:
+    """The lines of `write_camera_file`."""
     numbers = " ".join(f"{value:.6f}" for value in camera)
-    write_text(path, f"# fx fy cx cy, in pixels\n# size: {size[0]}x{size[1]}\n{numbers}")
+    return f"# fx fy cx cy, in pixels\n# size: {size[0]}x{size[1]}\n{numbers}"
 
 
 def check_intrinsics(intrinsics: Sequence[float], line: str) -> None:
@@ -69,3 +75,17 @@ def check_intrinsics(intrinsics: Sequence[float], line: str) -> None:
                 f"the camera of {line!r} has {name} {value:g} times the picture's {of}, expected "
                 f"{low:g} to {high:g}: is it stated for pictures of another size?"
             )
+
+
+def off_centre(
+    intrinsics: Sequence[float], size: tuple[int, int], limit: float = OFF_CENTRE
+) -> str:
+    """What is odd about a camera's centre, in words; nothing if it is near the middle.
+
+    intrinsics: fx, fy, cx, cy as fractions of the picture's size, which is (width, height).
+    """
+    for name, side, share in zip(("cx", "cy"), ("width", "height"), intrinsics[2:], strict=True):
+        if abs(share - 0.5) > limit:
+            return (f"{name} of the camera is at {share:.2f} of the {side}, far from the middle: "
+                    f"is it stated for pictures of {size[0]}x{size[1]}?")
+    return ""

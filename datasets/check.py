@@ -22,7 +22,7 @@ from PIL import Image
 
 from datasets.check_options import chosen_lists, holds, parse_options
 from datasets.files import FileIndex, require_folder, some_of
-from datasets.folder_lists import check_roots, folder_lines
+from datasets.folder_lists import check_roots, folder_lines, own_list
 from datasets.splits import SPLITS, split_lines
 from utils import UserError, atomic_path, check_writable, run_script
 
@@ -58,6 +58,7 @@ def open_list(opt: argparse.Namespace, split: str, part: str) -> MonoDataset:
         lines = split_lines(opt.dataset, split, part)
     kitti = opt.dataset.startswith("kitti")
     cameras = {"kitti_intrinsics": opt.kitti_intrinsics} if kitti else {}
+    cameras |= {"camera_required": False} if opt.dataset == "folder" else {}
     # Over no lines at first: a data set that lacks files of its lines is refused.
     dataset = build_dataset(
         opt.dataset, root, (), opt.height, opt.width, frames, is_train=is_train, jpg=opt.jpg,
@@ -65,6 +66,8 @@ def open_list(opt: argparse.Namespace, split: str, part: str) -> MonoDataset:
     )  # fmt: skip
     dataset.lines = lines
     dataset.refs = [dataset.parse(line) for line in lines]
+    if opt.dataset == "folder":
+        dataset.index_clips()
     dataset.frame_ids = (*frames, "s") if opt.use_stereo and is_train else frames
     return dataset
 
@@ -152,7 +155,9 @@ def report_list(opt: argparse.Namespace, split: str, part: str) -> tuple[MonoDat
     if opt.dataset == "folder" and part == "train" and not found.missing:
         from datasets.folder_check import describe_clips
 
-        checks += [lambda: describe_clips(dataset), lambda: judge(dataset, found.whole)]
+        listed = [root for root in opt.data_path if own_list(root, ["train"])]
+        total = sum(len(folder_lines([root], ["train"])) for root in listed)
+        checks += [lambda: describe_clips(dataset), lambda: judge(dataset, found.whole, total)]
     if part == "test" or (part != "train" and not holds(split, "test")):
         checks.append(lambda: find_truth(opt, split, dataset))
     said = [_said(check) for check in checks]
@@ -169,12 +174,13 @@ def _said(check: Callable[[], str]) -> bool:
     return True
 
 
-def judge(dataset: FolderDataset, numbers: Sequence[int]) -> str:
-    """How far frames move, and what to expect of training on them. Raises UserError."""
-    from datasets.folder_check import describe_motion, measure_motion, verdicts
+def judge(dataset: FolderDataset, numbers: Sequence[int], total: int) -> str:
+    """How far frames move, and what to expect of training on them, and on `total` samples in all.
+    Raises UserError."""
+    from datasets.folder_check import camera_verdicts, describe_motion, measure_motion, verdicts
 
     motions = measure_motion(dataset, spread(numbers, MOTIONS))
-    found = list(verdicts(len(dataset), motions, dataset.width))
+    found = [*camera_verdicts(dataset), *verdicts(total, motions, dataset.width)]
     said = [f"verdict: {sentence}" for sentence in found or ["nothing speaks against training"]]
     return "\n".join([describe_motion(motions, dataset.width), *said])
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils import UserError, reason
 
@@ -63,7 +63,31 @@ def load_pixels(path: str | Path) -> np.ndarray | Image.Image:
             pixels = _decode_plain_png(Path(path).read_bytes())
             if pixels is not None:
                 return pixels
-        return image.convert("RGB")
+        return as_rgb(image, path)
+
+
+def as_rgb(image: Image.Image, path: str | Path, upright: bool = False) -> Image.Image:
+    """An opened image of any kind as RGB with 8 bits; upright: turned as its EXIF says.
+
+    Of more than 8 bits, the full range is scaled: 65535 becomes 255. Transparency is dropped: the
+    colours under it are read. Raises UserError naming the file.
+    """
+    bits_16 = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM")  # Pillow has 16 bits as 32
+    )
+    if upright and image.format != "TIFF":  # Pillow turns it while loading; 10.0 would do so twice
+        image = ImageOps.exif_transpose(image)
+    if bits_16:
+        levels = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"the image {path} holds 32-bit numbers, of which it is not known what is white: 8 or "
+            "16 bits are expected"
+        )
+    if image.mode in ("P", "PA", "RGBa", "La"):  # else Pillow asks for this step, or refuses
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _decode_plain_png(content: bytes) -> np.ndarray | None:

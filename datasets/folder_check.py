@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from datasets.files import load_rgb
+from datasets.camera_file import off_centre
+from datasets.files import load_rgb, some_of
 from datasets.folder_dataset import FolderDataset
 from datasets.motion import apparent_motion
 
@@ -20,14 +21,30 @@ ONE_CUT = 0.02
 
 def describe_clips(dataset: FolderDataset) -> str:
     """Clips, frames and sizes, every picture of the list looked at. Raises UserError for a picture
-    of another size than its camera's."""
+    of another size than its clip's."""
     clips = {ref.folder: ref for ref in dataset.refs}
     sizes = set()
     for ref in dataset.refs:
         for _, path in dataset.needed_files(ref):
             dataset.check_size(ref, path)
-        sizes.add("{}x{}".format(*dataset.camera(ref).size))
+        sizes.add("{}x{}".format(*dataset.clip_size(ref)))
     return f"{len(clips):,} clips with targets, pictures of {', '.join(sorted(sizes))}"
+
+
+def camera_verdicts(dataset: FolderDataset) -> Iterator[str]:
+    """What is odd about the clips' cameras, a sentence each."""
+    unknown = []
+    for clip, ref in sorted({dataset.clip(ref): ref for ref in dataset.refs}.items()):
+        if dataset.camera_path(ref) is None:
+            unknown.append(clip)
+            continue
+        camera = dataset.camera(ref)
+        odd = off_centre(camera.intrinsics, camera.size)
+        if odd:
+            yield f"{clip}: {odd}"
+    if unknown:
+        yield (f"no camera is known of {some_of(unknown)}: train with --learn_intrinsics, or write "
+               "an intrinsics.txt")
 
 
 def measure_motion(dataset: FolderDataset, numbers: Sequence[int]) -> list[float | None]:

@@ -72,14 +72,19 @@ class FolderDataset(MonoDataset):
         self._frames: dict[str, dict[int, str]] = {}  # by folder
         self._camera_paths: dict[str, str | None] = {}  # by folder
         self._cameras: dict[str, ClipCamera] = {}  # by file
+        self._sizes: dict[str, Size] = {}  # of clips without a camera, by folder
         super().__init__(self.roots[0], lines, *arguments, **options)
+        self.index_clips()
+        for ref in self._first_refs.values():
+            if self.intrinsics(ref) is not None:
+                self.check_size(ref, self.image_path(ref, 0))
+
+    def index_clips(self) -> None:
+        """Note the clips that the lines are of; again where the lines have changed."""
         self._first_refs: dict[str, FolderRef] = {}
         for ref in self.refs:
             self._first_refs.setdefault(ref.folder, ref)
         self._all_known = None not in map(self.camera_path, self._first_refs.values())
-        for ref in self._first_refs.values():
-            if self.intrinsics(ref) is not None:
-                self.check_size(ref, self.image_path(ref, 0))
 
     def parse(self, line: str) -> FolderRef:
         """`CLIP FRAME`, after its root where there are several. Raises UserError."""
@@ -123,11 +128,10 @@ class FolderDataset(MonoDataset):
         return f"; {folder} has {len(numbers):,} frames from {numbers[0]} to {numbers[-1]}"
 
     def load_frames(self, ref: FolderRef) -> Pictures:
-        """Every frame, each of the size that the camera is for."""
+        """Every frame, each of the clip's size."""
         pictures = super().load_frames(ref)
-        if self.camera_path(ref) is not None:
-            for frame, picture in pictures.items():
-                self._compare_size(ref, self.image_path(ref, frame), size_of(picture))
+        for frame, picture in pictures.items():
+            self._compare_size(ref, self.image_path(ref, frame), size_of(picture))
         return pictures
 
     # ---- cameras -----------------------------------------------------------------------------
@@ -161,18 +165,28 @@ class FolderDataset(MonoDataset):
             self._cameras[path] = ClipCamera(fractions, (width, height))
         return self._cameras[path]
 
+    def clip_size(self, ref: FolderRef) -> Size:
+        """That the clip's camera is stated for; without one, that of its first line's picture."""
+        if self.camera_path(ref) is not None:
+            return self.camera(ref).size
+        if ref.folder not in self._sizes:
+            self._sizes[ref.folder] = self._size(self.image_path(self._first_refs[ref.folder], 0))
+        return self._sizes[ref.folder]
+
     def check_size(self, ref: FolderRef, path: str) -> None:
-        """Raise UserError if a picture is not as large as the clip's camera is stated for."""
+        """Raise UserError if a picture is not of its clip's size."""
         self._compare_size(ref, path, self._size(path))
 
     def _compare_size(self, ref: FolderRef, path: str, size: Size) -> None:
-        width, height = self.camera(ref).size
-        if size != (width, height):
-            raise UserError(
-                f"{path} is {size[0]}x{size[1]} (width x height), and {self.camera_path(ref)} is "
-                f"the camera of pictures of {width}x{height}: pictures of another size need a "
-                "folder, and an intrinsics.txt, of their own"
-            )
+        width, height = self.clip_size(ref)
+        if size == (width, height):
+            return
+        camera, first = self.camera_path(ref), self.image_path(self._first_refs[ref.folder], 0)
+        like = f"{camera} is the camera of pictures of" if camera else f"{first} is"
+        raise UserError(
+            f"{path} is {size[0]}x{size[1]} (width x height), and {like} {width}x{height}: "
+            "pictures of another size need a folder, and an intrinsics.txt, of their own"
+        )
 
     @staticmethod
     def _size(path: str) -> Size:

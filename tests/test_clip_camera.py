@@ -21,9 +21,10 @@ from clip_camera import (
     PLANE_X,
     Treatment,
     exif_camera,
-    off_centre,
+    fractions,
     told_cameras,
 )
+from datasets.camera_file import off_centre
 from utils import UserError
 
 CAMERA = (500.0, 510.0, 330.0, 170.0)
@@ -139,8 +140,8 @@ def test_a_field_of_view_by_hand():
 
 def test_one_camera_for_all_and_another_for_one(tmp_path: Path):
     (tmp_path / "own.txt").write_text("# size: 640x360\n500 0 330\n0 510 170\n0 0 1\n")
-    told = told_cameras(["1,2,3,4", f"b c={tmp_path / 'own.txt'}"], None, ["a", "b c"])
-    assert told["a"].camera(SOURCE) == (1, 2, 3, 4)
+    told = told_cameras(["400,401,310,190", f"b c={tmp_path / 'own.txt'}"], None, ["a", "b c"])
+    assert told["a"].camera(SOURCE) == (400, 401, 310, 190)
     assert told["b c"].camera(SOURCE) == CAMERA
     with pytest.raises(UserError, match=r"own\.txt is the camera of pictures of 640x360, and this "
                        "clip is 320x180"):  # fmt: skip
@@ -166,6 +167,7 @@ def photograph(path: Path, tags: dict[int, object], orientation: int = 1) -> Pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif.get_ifd(EXIF_IFD).update(tags)
+    path.parent.mkdir(exist_ok=True)
     Image.new("RGB", (400, 300)).save(path, exif=exif)
     return path
 
@@ -191,5 +193,16 @@ def test_exif_by_hand(tmp_path: Path):
 
 
 def test_a_centre_far_from_the_middle_is_worth_a_warning():
-    assert off_centre(CAMERA, SOURCE) == ""
-    assert off_centre((500, 500, 480, 180), SOURCE).startswith("cx of the camera is at 0.75 of")
+    assert off_centre(fractions(CAMERA, SOURCE), SOURCE) == ""
+    odd = off_centre((1, 1, 0.75, 0.5), SOURCE)
+    assert odd.startswith("cx of the camera is at 0.75 of the width")
+
+
+def test_a_centre_that_no_size_explains_is_refused(tmp_path: Path):
+    """fx,fy,cx,cy of a picture half as large again."""
+    (told,) = told_cameras(["750,750,480,270"], None, ["a"]).values()
+    with pytest.raises(UserError, match=r"cx of the camera is at 0\.75 of the width.*# size: 640"):
+        told.camera(SOURCE)
+    (tmp_path / "camera.txt").write_text("# size: 640x360\n750 750 480 270\n")
+    (told,) = told_cameras([str(tmp_path / "camera.txt")], None, ["a"]).values()
+    assert told.camera(SOURCE) == (750, 750, 480, 270)

@@ -107,6 +107,22 @@ def test_two_folders_with_their_cameras_motion_and_verdicts(tmp_path, capsys, mo
     assert Image.open(tmp_path / "sheet.png")
 
 
+def test_folders_without_a_camera_are_shown_and_judged(tmp_path, capsys, monkeypatch):
+    roots = tmp_path / "A", tmp_path / "B"
+    for root in roots:
+        slide(root, [10] * 9)
+    (roots[0] / "intrinsics.txt").unlink()
+    write_camera(roots[1] / "intrinsics.txt", (240, 240, 300, 70), (400, 140))
+    code, lines, _ = run(capsys, monkeypatch, tmp_path, "--data_path", *roots)
+    text = "\n".join(lines)
+    assert code == 0
+    assert "camera at 64x32: not known\n1 clips with targets, pictures of 400x140" in text
+    assert "verdict: no camera is known of clip: train with --learn_intrinsics" in text
+    assert "verdict: clip: cx of the camera is at 0.75 of the width, far from the middle" in text
+    assert text.count("only 16 training samples") == 2  # of both together
+    assert Image.open(tmp_path / "sheet.png")
+
+
 def test_what_a_folder_lacks_is_named(tmp_path, capsys, monkeypatch):
     root = write_folder(tmp_path / "root", val=(2, 5))
     write_depth(root, "clip", (2,))

@@ -297,6 +297,29 @@ def test_a_picture_of_another_size_within_a_clip_is_named_when_it_is_read(tmp_pa
         dataset[2]
 
 
+@pytest.mark.parametrize("frame", [1, 2, 3])
+def test_a_clip_without_a_camera_has_one_size_too(tmp_path, frame):
+    root = write_folder(tmp_path / "root", camera=None)
+    path = root / f"clip/{frame + 1:010d}.png"
+    Image.open(path).resize((75, 24)).save(path)
+    dataset = opened(root, camera_required=False)
+    first = f"{root}/clip/0000000001.png is 150x48"
+    with pytest.raises(UserError, match=f"{path} is 75x24 .*{first}"):
+        dataset[frame - 1]
+
+
+def test_grey_pictures_of_16_bits_are_scaled(tmp_path):
+    root = write_folder(tmp_path / "root")
+    for path in (root / "clip").iterdir():
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 257).save(path)
+    picture = opened(root).load_frames(opened(root).refs[0])[0]
+    with Image.open(root / "clip/0000000001.png") as image:
+        expected = (np.asarray(image) / 257).round()
+    assert expected.std() > 20
+    np.testing.assert_array_equal(np.asarray(picture)[..., 1], expected)
+
+
 @pytest.mark.parametrize(("camera", "word"), [
     ((20, 92, 75, 24), "fx 0.133333 times"), ((87, 92, 75, 60), "cy 1.25 times"),
 ])  # fmt: skip

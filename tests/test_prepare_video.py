@@ -16,12 +16,21 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 import prepare_video
-from clip_camera import Treatment
+from clip_camera import FOCAL_35MM, Treatment
 from clip_preparation import uneven_steps
 from datasets import build_dataset
 from datasets.camera_file import read_camera_file
 from datasets.folder_lists import folder_lines
-from prepared_folder import read_records, split_targets, write_record
+from prepared_folder import (
+    OWN,
+    ClipRecord,
+    alone,
+    plot_motion,
+    read_records,
+    split_clip,
+    split_targets,
+    write_record,
+)
 from tests.sliding_clips import SIZE, film, save_frames, slide
 from tests.test_clip_camera import photograph
 from tests.test_floors import ROOT
@@ -168,6 +177,76 @@ def test_clips_of_several_cameras_and_of_none(tmp_path: Path, capsys):
     assert "no camera is known of c: give --intrinsics or --hfov" in capsys.readouterr().err
 
 
+def test_pixels_that_are_not_square_are_stored_square(tmp_path: Path, capsys):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for picture in slide(STEPS[:5]):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
+    run(path, "--out", tmp_path / "out", "--hfov", 90)
+    assert "stored as 427x160" in capsys.readouterr().out  # 320 * 4 / 3
+    camera, size = read_camera_file(tmp_path / "out/intrinsics.txt")
+    assert size == (427, 160)
+    np.testing.assert_allclose(camera, (213.5, 213.5, 213.5, 80))
+
+
+def test_each_frame_says_where_it_comes_from(tmp_path: Path):
+    steps = [4, 4, 0, 4, 4]  # frame 3 stands where frame 2 did
+    pictures = save_frames(tmp_path / "pictures", slide(steps))
+    (pictures / "frame2.png").write_bytes(b"no picture")
+    run(pictures, film(tmp_path / "video.mp4", slide(steps)), "--out", tmp_path / "out")
+    assert (tmp_path / "out/pictures/frames.txt").read_text().splitlines() == [
+        "0000000000.jpg 0 frame1.png", "0000000001.jpg 2 frame3.png",
+        "0000000002.jpg 4 frame5.png", "0000000003.jpg 5 frame6.png",
+    ]  # fmt: skip
+    assert (tmp_path / "out/video/frames.txt").read_text().splitlines() == [
+        f"{stored:010d}.jpg {number}" for stored, number in enumerate((0, 1, 2, 4, 5))
+    ]
+
+
+def test_a_clip_of_short_shots_leaves_its_last_for_validation():
+    # 5, 6, 7 and 4 targets: a tenth of 22 is 2, which the last shot has.
+    splits = split_clip([7, 8, 9, 6], 0.1)
+    assert [len(train) for train, _ in splits] == [5, 6, 7, 0]
+    assert splits[-1] == (range(0), range(1, 5))
+    # A third is 7: the last two.
+    assert [len(val) for _, val in split_clip([7, 8, 9, 6], 0.33)] == [0, 0, 7, 4]
+    # Shots that are long enough are cut; clips that are too short are not.
+    assert [len(val) for _, val in split_clip([22, 8], 0.1)] == [2, 0]
+    assert not any(val for _, val in split_clip([5, 5, 5], 0.1))
+
+
+def test_a_tiny_threshold_draws_no_more_bars(tmp_path: Path):
+    record = ClipRecord("a", {}, kept_motion=[0.5, 3.0, 8.0])
+    plot_motion(tmp_path / "motion.png", [record], 1e-9)
+    assert Image.open(tmp_path / "motion.png").width > 100
+
+
+def test_a_camera_file_that_others_wrote_stays(tmp_path: Path, capsys):
+    sources = [save_frames(tmp_path / name, slide([4] * 4)) for name in ("a", "b")]
+    out = tmp_path / "out"
+    run(sources[0], "--out", out)
+    assert "no camera is known of a" in capsys.readouterr().err
+    own = "277 277 160 80\n"
+    (out / "intrinsics.txt").write_text(own)
+    run(*sources, "--out", out)
+    assert (out / "intrinsics.txt").read_text() == own
+    assert "no camera is known" not in capsys.readouterr().err
+    run(*sources, "--out", out, "--hfov", 60, "--overwrite")
+    assert (out / "intrinsics.txt").read_text() == own
+    assert f"{out / 'intrinsics.txt'} was not written here and stays" in capsys.readouterr().err
+    # What was written here follows the clips.
+    (out / "intrinsics.txt").unlink()
+    run(*sources, "--out", out, "--hfov", 60)
+    assert (out / "intrinsics.txt").is_file()
+    run(sources[0], "--out", out, "--hfov", 70, "--overwrite")
+    assert not (out / "intrinsics.txt").exists()
+    assert (out / "a/intrinsics.txt").read_text() != (out / "b/intrinsics.txt").read_text()
+
+
 # ---- again -------------------------------------------------------------------------------------
 
 
@@ -256,6 +335,73 @@ def test_a_clip_killed_while_its_folders_were_moved_is_made_anew(tmp_path: Path)
     run(source, "--out", out)
     assert frames_of(out / "a") == numbered(5)
     assert not (out / ".prepare/a.partial").exists()
+
+
+def names_in_lists(out: Path) -> set[str]:
+    """Clips that any list names."""
+    lines = [line for path in out.glob("*_files.txt") for line in path.read_text().splitlines()]
+    return {line.rpartition(" ")[0] for line in lines}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_clip_lost_while_it_is_made_anew_is_in_no_list(tmp_path: Path, monkeypatch, error):
+    sources = [save_frames(tmp_path / name, slide([4] * 4)) for name in ("a", "b")]
+    out = tmp_path / "out"
+    run(*sources, "--out", out)
+
+    move = os.replace
+
+    def fails(path: Path, to: Path) -> None:
+        if f"{OWN}/a.partial" in str(path):
+            raise error
+        move(path, to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fails)
+        with pytest.raises((KeyboardInterrupt, UserError)):
+            run(sources[0], "--out", out, "--overwrite")
+    assert names_in_lists(out) <= {"b"}
+    run(sources[1], "--out", out)
+    assert names_in_lists(out) == {"b"}
+    assert not (out / "a").exists()
+    run(*sources, "--out", out)
+    assert names_in_lists(out) == {"a", "b"}
+    assert frames_of(out / "a") == numbered(5)
+
+
+def test_a_clip_that_lacks_frames_is_made_anew_or_refused(tmp_path: Path):
+    sources = [save_frames(tmp_path / name, slide([4] * 4)) for name in ("a", "b")]
+    out = tmp_path / "out"
+    run(*sources, "--out", out)
+    (out / "a/0000000002.jpg").unlink()
+    with pytest.raises(UserError, match=r"the clip a in .* lacks frames that it had: with .*/a "):
+        run(sources[1], "--out", out)
+    run(*sources, "--out", out)
+    assert frames_of(out / "a") == numbered(5)
+
+
+def test_what_a_kill_left_is_no_record_and_goes(tmp_path: Path):
+    source = save_frames(tmp_path / "a", slide([4] * 4))
+    out = tmp_path / "out"
+    run(source, "--out", out)
+    left = [out / OWN / ".a.xyz.partial.json", out / ".train_files.xyz.partial.txt"]
+    for path in left:
+        path.touch()
+    half = ClipRecord("b", {"min_motion": 9, "source": "b"}, shots=[("b", 3)])
+    write_record(out, half)  # begun with other settings, never whole
+    (out / "b").mkdir()
+    run(source, "--out", out)
+    assert not any(path.exists() for path in (*left, out / "b"))
+    assert read_records(out).keys() == {"a"}
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path):
+    source = save_frames(tmp_path / "a", slide([4] * 4))
+    out = tmp_path / "out"
+    (out / OWN).mkdir(parents=True)
+    with alone(out), pytest.raises(UserError, match=r"another prepare_video\.py writes"):
+        run(source, "--out", out)
+    run(source, "--out", out)
 
 
 # ---- bad input ---------------------------------------------------------------------------------
@@ -359,6 +505,42 @@ def test_a_bad_clip_does_not_stop_the_others(tmp_path: Path):
         "good 1", "good 2", "good 3"
     ]  # fmt: skip
     assert not (tmp_path / "out/a").exists()
+
+
+def test_every_bad_clip_is_named(tmp_path: Path):
+    for number in range(5):
+        (tmp_path / f"bad{number}.mp4").write_text("no video")
+    done = subprocess.run(
+        [sys.executable, ROOT / "prepare_video.py", *sorted(tmp_path.glob("*.mp4")), "--out",
+         tmp_path / "new/folder/out"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [f"bad{number}.mp4" in line for number, line in enumerate(errors)] == [True] * 5
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["intrinsics.txt", "report.json", "depth", "train_files.txt"])
+def test_names_that_mean_something_else_are_refused(tmp_path: Path, name: str):
+    source = film(tmp_path / f"{name}.mp4", slide([4] * 4))
+    with pytest.raises(UserError, match=f"cannot be called '{name}' in --out"):
+        run(source, "--out", tmp_path / "out")
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch):
+    film(tmp_path / "a.mp4", slide([4] * 4)).rename(tmp_path / "holiday: day 1.mp4")
+    monkeypatch.chdir(tmp_path)
+    run("holiday: day 1.mp4", "--out", "out")
+    assert frames_of(tmp_path / "out/holiday: day 1") == numbered(5)
+
+
+def test_photographs_of_two_focal_lengths_are_refused(tmp_path: Path):
+    for number, focal in enumerate((26, 26, 26, 70)):
+        photograph(tmp_path / f"a/{number}.jpg", {FOCAL_35MM: focal})
+    with pytest.raises(UserError, match=r"3\.jpg was taken with another focal length .*as 70"):
+        run(tmp_path / "a", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path):

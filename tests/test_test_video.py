@@ -57,7 +57,7 @@ def test_the_gif(checkpoint, frames, capsys):
             assert picture[48:].min() < 20 < 200 < picture[48:].max()
     assert levels == pytest.approx([10, 20, 100], abs=3)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("predicting 3 of the 4 files in")
+    assert printed[0].startswith("taking 3 of the 4 files in")
     assert printed[-1] == f"3 frames: {path}"
 
 
