@@ -43,6 +43,15 @@ class RunEvaluation:
         # Tells the validation list from another.
         self.validation_digest = digest(self.validation.own_lines()) if self.validation else None
 
+    @property
+    def nothing_to_see(self) -> str:
+        """A warning where epochs end with no number and no picture though none said so; else ""."""
+        if self.opt.no_eval or self.validation or self.benchmarks or self.sequences:
+            return ""
+        places = self.opt.data_path if self.opt.dataset == "folder" else ["--val_split"]
+        return (f"there is neither a validation list nor true depth in {', '.join(places)}: epochs "
+                "end without a score or a picture")
+
     def is_due(self, epoch: int) -> bool:
         """Whether anything is scored after this epoch."""
         return self.validation is not None or self._tests_are_due(epoch)

@@ -80,6 +80,7 @@ class Trainer:
         torch.manual_seed(opt.seed)  # the same initial weights on every rank
         self._build_data()
         self.evaluation = RunEvaluation(opt, world, self.clips)
+        self.warnings += filter(None, [self.evaluation.nothing_to_see])
         self._build_networks(resumed is not None)
         self.epoch = self.batch = self.step = 0  # where the run stands: the next to be done
         self.sums: dict[str, Tensor] = {}  # of every loss term since the epoch began

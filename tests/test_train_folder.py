@@ -136,8 +136,15 @@ def test_no_eval_leaves_the_validation_list_alone(tmp_path):
     run = run_train([root], tmp_path, "run", "--no_eval")
     assert not any(name.startswith("val/") for name in read_metrics(run)[0])
     assert not (run / "pictures").exists()
+    assert "neither a validation list" not in (run / "logger.log").read_text()
     asked = run_train([root], tmp_path, "asked", "--no_eval", "--val_split", root)
     assert "val/photometric" in read_metrics(asked)[0]
+
+
+def test_a_run_that_can_show_nothing_says_so(tmp_path):
+    root = write_folder(tmp_path / "root")
+    log = (run_train([root], tmp_path, "run") / "logger.log").read_text()
+    assert f"warning: there is neither a validation list nor true depth in {root}" in log
 
 
 def test_other_data_sets_keep_one_root(tmp_path, monkeypatch, capsys):
