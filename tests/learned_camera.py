@@ -5,9 +5,9 @@
 
 Renders a street seen by a camera that sways like one in a hand, then trains depth, motion and
 camera together from random weights: first on frames that are next to each other, then on those that
-are three, then five apart, between which the camera turns enough to tell its focal lengths. Further flags go
-to train.py. Prints the camera of every epoch beside the true one, and ends with 1 if a focal length
-is off by more than 5 %.
+are three, then five apart, between which the camera turns enough to tell its focal lengths. Further
+flags go to train.py. Prints the camera of every epoch beside the true one, and ends with 1 if a
+focal length is off by more than 5 %.
 """
 
 from __future__ import annotations
