@@ -84,7 +84,7 @@ def verdicts(samples: int, motions: Sequence[float | None], width: int) -> Itera
     lost = 1 - len(known) / count
     if still > NOTED:
         yield (f"{still:.0%} of frames hardly move (below {STILL:g} px): nothing is learned from "
-               "them; prepare_video.py leaves such frames out")
+               f"them; prepare_video.py --min_motion {STILL * 640 / width:.2g} leaves them out")
     if fast > ONE_CUT:
         yield (f"{fast:.0%} of frames move by more than {FAST:.0%} of the width: cuts within a "
                "clip, or too few frames a second")

@@ -50,8 +50,10 @@ def test_verdicts_by_hand():
     assert list(verdicts(600, still, 640)) == [
         "only 600 training samples: expect overfitting; people report needing 5,000 or more",
         "12% of frames hardly move (below 1 px): nothing is learned from them; prepare_video.py "
-        "leaves such frames out",
+        "--min_motion 1 leaves them out",
     ]
+    (narrow,) = verdicts(SAMPLES, still, 192)  # 1 of 192 pixels is 3.3 of 640
+    assert narrow.endswith("prepare_video.py --min_motion 3.3 leaves them out")
     assert list(verdicts(SAMPLES, [5.0] * 100, 640)) == []
     fast, lost = verdicts(SAMPLES, [5.0] * 80 + [200.0] * 10 + [None] * 10, 640)
     assert fast.startswith("10% of frames move by more than 15% of the width")
