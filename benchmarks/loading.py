@@ -99,8 +99,11 @@ def answers(side: str, place: Path, lines: list[str], height: int, width: int) -
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     dataset = training_set(place, lines, height, width, fast_resize="fast" in side)
+    textbook = TextbookDataset(dataset)
+    for each in (dataset, textbook):
+        sample_bytes(each)  # so that workers, which are forked, have all imports from their start
     if side == "textbook":
-        return {"epoch": partial(_epoch, TextbookDataset(dataset), lambda batch: batch)}
+        return {"epoch": partial(_epoch, textbook, lambda batch: batch)}
     keep_freed_memory()
     if "cached" in side:
         dataset.cache = PictureCache(place / f"cache_{width}_{side}", gigabytes=1)
