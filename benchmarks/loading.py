@@ -118,7 +118,8 @@ def _epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> dict[str, f
 
 def run_epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> None:
     """Every sample through a loader's worker, in batches, and through what follows."""
-    for batch in DataLoader(dataset, BATCH, num_workers=1):
+    # Forked, as by default, but for a process that was spawned.
+    for batch in DataLoader(dataset, BATCH, num_workers=1, multiprocessing_context="fork"):
         on_device(batch)
 
 

@@ -42,7 +42,8 @@ JUDGED = (192, 640)
 FRAMES = (0, -1, 1)
 REST = Target(0.5, at_most=True, reason=(
     "in HRNet most of it is timm's backbone, which both sides take as it is: 958 batch norms, and "
-    "the ReLUs and sums between them, forward and back"
+    "the ReLUs and sums between them, forward and back; in ResNet it is 0.45 to 0.58 from run to "
+    "run of a shared machine"
 ))
 TOLERANCE = 1e-4  # between the losses of both sides, relative
 # Operators that move no data: a GPU is not asked for them.
