@@ -29,15 +29,15 @@ SIDES = ("textbook", "default", "fast", "default, cached", "fast, cached")
 FAST_SAMPLE = "loading: a sample, --fast_resize"
 FASTER = Target(4, reason=(
     "decoding three PNGs, inflated by ISA-L, is a third of a sample and Pillow's crops, which stay "
-    "within one grey level, a fifth; the rest is passing on, floating point and jitter, "
-    "first touches of fresh memory above all (see the rows below)"
+    "within one grey level, a fifth; the rest is passing on, floating point and jitter (see the "
+    "rows below)"
 ))
 NEAR_DECODING = Target(1.6, at_most=True, reason=(
     "decoding takes half of OpenCV's time here, beside which all of a sample is within 1.6"
 ))
 CACHED = Target(3, reason=(
     "the crop differs in every epoch and is resized by Pillow; passing on and floating point, of "
-    "which a cache saves nothing, are more than a third of an uncached sample"
+    "which a cache saves nothing, are a third of an uncached sample"
 ))
 
 
