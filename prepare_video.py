@@ -202,7 +202,7 @@ def finish(out: Path, records: Sequence[ClipRecord], val_share: float, min_motio
         print(f"warning: {path} was not written here and stays as it is", file=sys.stderr)
     unknown = [record.name for record in records
                if record.camera is None and not has_camera(out, record)]  # fmt: skip
-    if not targets[1]:
+    if val_share and not targets[1]:
         print("warning: no clip is long enough to leave frames for validation: epochs will end "
               "without a validation loss", file=sys.stderr)  # fmt: skip
     if unknown:
