@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole method on rendered streets, from nothing to a table and a picture; no download, no GPU.
 #
-#     bash run_demo.sh            six to eight minutes on two cores, once .venv is there
+#     bash run_demo.sh            four to five minutes on two quiet cores, once .venv is there
 #     bash run_demo.sh --quick    every part once, a few steps: whether it runs, not what it learns
 #
 # Everything is written to demo_output/ (demo_output/quick/); an earlier run there is replaced.
