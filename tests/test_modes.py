@@ -17,7 +17,7 @@ from datasets.keys import SampleIndex
 from options import train_options
 from tests import modes
 from tests.modes import MODES, STEPS, Listener, Result, command_line, main, render, run_mode
-from tests.tiny_kitti import write_kitti, write_list
+from tests.tiny_kitti import write_list
 from training_step import TrainingStep
 
 OWN_LOSS = [name for name, mode in MODES.items() if mode.own_loss]
@@ -28,9 +28,8 @@ FALLING = (
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(root) -> Path:
     """A made-up drive, and a list of its frames that have two neighbours on either side."""
-    root = write_kitti(tmp_path_factory.mktemp("modes"))
     write_list(root / "split/train_files.txt", range(2, 6))
     return root
 

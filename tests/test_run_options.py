@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tests.tiny_kitti import (
     read_metrics,
     refused,
     run_train,
-    write_kitti,
     write_list,
 )
 from trainer import Trainer
@@ -34,17 +32,9 @@ QUICK = ("--num_epochs", 1, "--no_eval")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = write_kitti(tmp_path_factory.mktemp("kitti"))
+def root(root):
     write_list(root / "split" / "val_files.txt", [2, 5, 4])
-    yield root
-    shutil.rmtree(root)
-
-
-@pytest.fixture(autouse=True)
-def _forget_runs(root):
-    yield
-    shutil.rmtree(root / "logs", ignore_errors=True)
+    return root
 
 
 def make_trainer(root: Path, name: str, *flags: object) -> Trainer:

@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from tests.tiny_benchmarks import path_flags, write_cityscapes, write_make3d, write_nyuv2
-from tests.tiny_kitti import arguments, read_metrics, run_as_script, run_train, write_kitti
+from tests.tiny_kitti import arguments, read_metrics, run_as_script, run_train
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = write_kitti(tmp_path_factory.mktemp("train"))
+def root(root) -> Path:
     write_nyuv2(root / "nyuv2")
     write_make3d(root / "make3d")
     return root

@@ -21,6 +21,7 @@ from tests.tiny_kitti import arguments, load, read_metrics
 
 pytestmark = pytest.mark.slow
 FLAGS = ("--batch_size", 1, "--save_frequency", 1)
+SHARED_RUNS = "uninterrupted"
 NARROW = {"PROBE_NARROW": "1"}
 
 

@@ -33,6 +33,7 @@ from tests.tiny_kitti import (
 from training_step import prepare
 
 CAMERA = [f"camera/{name}" for name in ("fx", "fy", "cx", "cy", "yaw", "pitch")]
+SHARED_RUNS = "learned by *"
 MODES = ("clip", "frame")
 CLIPS = [f"{DRIVE}/image_{number}/data" for number in ("02", "03")]  # left and right
 

@@ -23,6 +23,7 @@ from tests.processes import (
 from tests.tiny_kitti import arguments, load
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
+SHARED_RUNS = "of *"
 NARROW = {"PROBE_NARROW": "1"}
 BATCH = {1: 2, 2: 1}  # 3 steps an epoch for one process and for two
 slow = pytest.mark.slow
@@ -59,7 +60,6 @@ def check_that_it_goes_on(root, job: Job, uninterrupted, ranks=1) -> None:
     assert leftovers(job.folder) == []
     run_job(root, job.folder.name, "--batch_size", BATCH[ranks], "--resume", ranks=ranks, **NARROW)
     assert run_differences(uninterrupted(ranks), job.folder) == []
-    shutil.rmtree(job.folder)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ TERMS = [
     "reshuffled/consistency",
 ]
 SCORES = [f"kitti_eigen/{name}" for name in PROTOCOLS["kitti_eigen"].metrics]
+SHARED_RUNS = "finished"
 STEPS = 3  # batches of two in an epoch of six samples
 
 
@@ -55,15 +56,6 @@ STEPS = 3  # batches of two in an epoch of six samples
 def finished(root) -> Path:
     """The folder of a run of two epochs."""
     return run_train(root, "finished")
-
-
-@pytest.fixture(autouse=True)
-def _forget_other_runs(root):
-    """A run takes half a gigabyte: only `finished` outlives a test."""
-    yield
-    for folder in (root / "logs").glob("*"):
-        if folder.name != "finished":
-            shutil.rmtree(folder)
 
 
 def make_trainer(root: Path, name: str, *flags: object) -> Trainer:

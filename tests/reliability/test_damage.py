@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tests.processes import Job, leftovers, run_differences, run_job
 from tests.tiny_kitti import load
 
 pytestmark = pytest.mark.slow
+SHARED_RUNS = "uninterrupted"
 NARROW = {"PROBE_NARROW": "1"}
 FLAGS = ("--save_frequency", 1)
 
@@ -26,8 +26,7 @@ def killed(root) -> Path:
     """The folder of a run that was killed before its sixth and last step."""
     job = Job(root, "killed", *FLAGS, PROBE_AT="step 6 KILL", **NARROW)
     assert job.codes() == [-9]
-    yield job.folder
-    shutil.rmtree(job.folder)
+    return job.folder
 
 
 def truncate(path: Path) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 NARROW = {"PROBE_NARROW": "1"}
 # 9 steps by one process or by two, each at another rate; every one of them is saved.
 FLAGS = ("--num_epochs", 3, "--lr_sche_type", "cos", "--warm_up", 0.3, "--save_frequency", 1)
+SHARED_RUNS = "of *"
 BATCH = {1: 2, 2: 1}
 SOMETIME = "sometime"  # at a random moment, all processes or one of them
 AIMED = {
@@ -84,7 +85,6 @@ def test_a_run_that_is_killed_again_and_again(root, uninterrupted, ranks, worker
     run_job(root, name, *flags, ranks=ranks, **NARROW)
     assert run_differences(expected, folder) == []
     assert leftovers(folder) == []
-    shutil.rmtree(folder)
 
 
 def test_the_loader_workers_of_a_killed_run_end_by_themselves(root):
