@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -43,8 +44,9 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
 
     A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130, and
     what a signal interrupted with 128 and its number, so that no scheduler takes it for finished.
-    SIGTERM unwinds too, so that nothing half-written stays. Anything else is a bug of ours and
-    keeps its traceback.
+    SIGTERM unwinds too, so that nothing half-written stays. A reader of stdout that has gone, as
+    `head` does, ends the script without a word. Anything else is a bug of ours and keeps its
+    traceback.
     """
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if in_main else None
@@ -63,13 +65,34 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        sys.exit(128 + signal.SIGPIPE)  # as the shell tells it of any command
     finally:
+        _reader_is_gone()  # or Python says at its end that it could not print the rest
         if in_main:
             signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     sys.exit(128 + number)
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more; what is yet to print is then dropped."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, OSError):  # there is none, or it is no file
+        return False
+    pipe = select.poll()
+    pipe.register(stdout, 0)
+    gone = any(event & select.POLLERR for _, event in pipe.poll(0))
+    if gone:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stdout)
+        os.close(nowhere)
+    return gone
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -24,9 +24,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _forget_runs(request: pytest.FixtureRequest) -> Iterator[None]:
     """A run takes half a gigabyte: only those outlive a test whose names fit the pattern
     SHARED_RUNS of its file."""
+    root = request.getfixturevalue("root") if "root" in request.fixturenames else None
     yield
-    if "root" in request.fixturenames:
+    if root is not None:
         shared = getattr(request.module, "SHARED_RUNS", "")
-        for run in (request.getfixturevalue("root") / "logs").glob("*"):
+        for run in (root / "logs").glob("*"):
             if not fnmatch(run.name, shared):
                 shutil.rmtree(run)

@@ -71,6 +71,26 @@ def test_a_sigterm_leaves_nothing_half_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("lines", "unbuffered", "code"), [
+    (1, "", 0), (100_000, "", 141), (1, "1", 141),
+])  # fmt: skip
+def test_a_reader_that_has_gone_is_no_error(lines, unbuffered, code):
+    """What waits in the buffer is printed once all is done."""
+    script = f"from utils import run_script\nrun_script(lambda _: print('line\\n' * {lines}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(utils.__file__).parent, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as run:  # fmt: skip
+        run.stdout.close()
+        told = run.stderr.read()
+    assert (run.returncode, told) == (code, "")
+
+
+def test_another_broken_pipe_keeps_its_traceback():
+    with pytest.raises(BrokenPipeError):
+        run_script(raising(BrokenPipeError()))
+
+
 def test_a_script_leaves_the_signal_as_it_was():
     before = signal.getsignal(signal.SIGTERM)
     run_script(lambda _: None)
