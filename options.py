@@ -276,7 +276,7 @@ def _add_speed(parser: Parser) -> None:
         "--fast_resize",
         action="store_true",
         help="resize whole pictures by torch's Lanczos, where it has one, instead of Pillow's: "
-        "half a per cent of the values a grey level off, at some sizes a few in a million two",
+        "less than one per cent of the values a grey level off, few in a million two",
     )
     group.add_argument(
         "--channels_last",
