@@ -50,9 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from distributed import pick_device
     from evaluation import evaluate
     from evaluation_sets import kitti_ground_truth, kitti_protocol
+    from freed_memory import keep_freed_memory
     from inference import DepthPredictor
     from networks import build_depth_network
 
+    keep_freed_memory()
     split, output = str(Path(opt.data_path) / "split"), Path(opt.output)
     trained_with = json.loads((Path(opt.run) / "opt.json").read_text(encoding="utf-8"))
     lines = split_lines("kitti", split, "test")

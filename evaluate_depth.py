@@ -44,9 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(opt: Namespace, world: World) -> None:
     """Look for everything that is needed, then predict and score benchmark by benchmark."""
     from evaluation_sets import SERVER, cautions, find_benchmarks, fixed_scale
+    from freed_memory import keep_freed_memory
     from inference import DEFAULTS, DepthPredictor
     from published_results import comparison, read_rows
 
+    keep_freed_memory()
     if opt.save_pred_disps and world.size > 1:
         raise UserError("--save_pred_disps writes from one process: run without a launcher")
     if opt.eval_out_dir is not None:

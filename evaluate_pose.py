@@ -20,8 +20,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Look for all sequences, then predict, score, write and draw them."""
     opt = evaluate_pose_options(argv)
     from distributed import pick_device
+    from freed_memory import keep_freed_memory
     from pose_inference import PosePredictor, evaluate_sequences, find_sequences, results_table
 
+    keep_freed_memory()
     predictor = PosePredictor.from_checkpoint(
         opt.pretrained_path, opt.height, opt.width, pick_device(opt.no_cuda)
     )

@@ -11,9 +11,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +21,7 @@ from utils import UserError, atomic_path, run_script
 if TYPE_CHECKING:
     import numpy as np
 
-LEVEL = 1  # of compression: 6 needs twice the time, here and for each reading, and saves a sixth
+LEVEL = 1  # of ISA-L's compression, which takes a fifth of zlib's time and a tenth less space
 
 
 class Source(NamedTuple):
@@ -81,28 +79,21 @@ class Entry(NamedTuple):
 
 def pack(depth: np.ndarray) -> Entry:
     """A depth map as the file that an npz holds of it."""
+    from isal import isal_zlib
     from numpy.lib.format import write_array
 
     content = io.BytesIO()
     write_array(content, depth, allow_pickle=False)
     plain = content.getbuffer()
-    compressor = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)  # as in archives: without a header
+    # As in archives: without a header.
+    compressor = isal_zlib.compressobj(LEVEL, wbits=-isal_zlib.MAX_WBITS)
     data = compressor.compress(plain) + compressor.flush()
-    return Entry(data, len(plain), zlib.crc32(plain))
+    return Entry(data, len(plain), isal_zlib.crc32(plain))
 
 
 def packed(source: Source) -> Entry:
     """One frame's ground truth, read and compressed."""
     return pack(read_depth(source))
-
-
-def pack_all(tasks: Sequence[Source], num_workers: int) -> Iterator[Entry]:
-    """Every frame's ground truth, in order, read and compressed by that many processes."""
-    if num_workers == 1:
-        yield from map(packed, tasks)
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        yield from pool.map(packed, tasks)
 
 
 def write_archive(path: Path, entries: Iterable[Entry]) -> None:
@@ -129,13 +120,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     from tqdm import tqdm
 
     from datasets.splits import SPLITS, split_lines
+    from freed_memory import keep_freed_memory
+    from worker_processes import in_processes
 
     lines = split_lines("kitti", opt.split, "test")
     has_own_list = os.path.isfile(Path(opt.split) / "test_files.txt")
     folder = Path(opt.split) if has_own_list else SPLITS / "kitti" / opt.split
     output = Path(opt.output or folder / "gt_depths.npz")
     tasks = sources(Path(opt.data_path), lines, improved=opt.split == "eigen_benchmark")
-    write_archive(output, tqdm(pack_all(tasks, opt.num_workers), total=len(tasks), unit="map"))
+    keep_freed_memory()
+    entries = in_processes(packed, tasks, opt.num_workers)
+    write_archive(output, tqdm(entries, total=len(tasks), unit="map"))
     print(f"{len(tasks)} ground truth depth maps: {output}")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from isal import isal_zlib
 
 from utils import UserError, reason
 
@@ -18,7 +22,10 @@ from utils import UserError, reason
 UNREADABLE = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.PickleError,
     RuntimeError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError,
+    isal_zlib.error, struct.error,
 )  # fmt: skip
+
+NAME_LENGTH = 26  # where it stands in the header of an archive's entry, before that of the extras
 
 
 def load_gt_depths(path: str | Path) -> Sequence[np.ndarray]:
@@ -59,11 +66,26 @@ class DepthArchive(Sequence[np.ndarray]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
-            depth = self.archive[f"depth_{index:05d}"]
+            depth = self._read(f"depth_{index:05d}.npy")
         except UNREADABLE as error:
             message = f"cannot read depth map {index} of {self.path}: {reason(error)}"
             raise UserError(message) from error
         return _depth_map(depth, index, self.path)
+
+
+    def _read(self, name: str) -> np.ndarray:
+        """An entry; what is deflated is inflated by ISA-L, in half of the time that zipfile takes.
+        """
+        info, file = self.archive.zip.getinfo(name), self.archive.zip.fp
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            return self.archive[name]
+        file.seek(info.header_offset + NAME_LENGTH)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)  # the name, what is extra
+        content = isal_zlib.decompress(file.read(info.compress_size), -isal_zlib.MAX_WBITS,
+                                       info.file_size)  # fmt: skip
+        if isal_zlib.crc32(content) != info.CRC:
+            raise zipfile.BadZipFile(f"bad checksum of {name!r}")
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def _depth_map(depth: Any, index: int, path: Path) -> np.ndarray:

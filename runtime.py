@@ -6,8 +6,6 @@ torch has such kernels (it warns of the others). On the CPU they are equal eithe
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from freed_memory import keep_freed_memory
 from stopping import outlive_signals
 from utils import UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -100,16 +98,6 @@ class Runtime:
                 f"cudnn.benchmark {'off' if self.deterministic else 'on'}",
             ]
         return ", ".join([*told, *(["deterministic"] if self.deterministic else [])])
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next step, where this is glibc. By default it hands
-    large maps back to the system, which fills them with zeros before each use: a tenth of a step.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing is lost
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(M_MMAP_THRESHOLD, 2**30)
-        set_option(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def compile_networks(networks: dict[str, nn.Module], device: torch.device) -> None:

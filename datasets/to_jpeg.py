@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from arguments import COUNT, Parser
 from datasets.files import load_rgb, require_folder, some_of
 from utils import UserError, atomic_path, run_script
+from worker_processes import in_processes
 
 QUALITY, SUBSAMPLING = 92, "4:2:0"
 COLOUR = re.compile(r"image_0?[23]")  # folders of the left and the right colour camera
@@ -74,12 +74,8 @@ def convert(path: Path, root: Path, out: Path) -> str | None:
 def convert_all(paths: Sequence[Path], root: Path, out: Path, num_workers: int) -> Iterable[str]:
     """Every file, by that many processes; yields a sentence for each picture that is damaged."""
     work = partial(convert, root=root, out=out)
-    if num_workers == 1:
-        yield from filter(None, map(work, tqdm(paths, unit="file")))
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        done = tqdm(pool.map(work, paths, chunksize=CHUNK), total=len(paths), unit="file")
-        yield from filter(None, done)
+    done = in_processes(work, paths, num_workers, at_once=CHUNK)
+    yield from filter(None, tqdm(done, total=len(paths), unit="file"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -122,7 +122,7 @@ HOUSE = {
     # What a prediction becomes.
     "depth_files": Room(
         5, "one picture's prediction as files; true scale",
-        only={"cloud_files", "inference", "kitti_utils", "point_cloud", "utils"},
+        only={"cloud_files", "ground_truth", "inference", "kitti_utils", "point_cloud", "utils"},
     ),
     "fused_cloud": Room(
         5, "a video's frames as one cloud, by the pose network's motions",
@@ -165,7 +165,7 @@ HOUSE = {
     "checkpoint": Room(2, "whole files, strict loading", never=never("networks", "options")),
     # Small pieces.
     "runtime": Room(2, "how fast against how exact: backends, loader, AMP, compile",
-                    only={"stopping", "utils"}),
+                    only={"freed_memory", "stopping", "utils"}),
     "stopping": Room(1, "SIGTERM and SIGINT, followed by all processes at one step",
                      only={"distributed", "utils"}),
     "health": Room(1, "whether a run's numbers still are numbers", only=set()),
@@ -197,6 +197,10 @@ HOUSE = {
                           never=never("torch", "numpy")),
     "arguments": Room(0, "parser, types of values, shared groups", only=set(),
                       never=never("torch", "numpy")),
+    "worker_processes": Room(1, "work shared out over processes", only={"freed_memory", "utils"},
+                             never=never("torch")),
+    "freed_memory": Room(0, "what is freed stays with the process", only=set(),
+                         never=never("torch")),
     "distributed": Room(0, "where a process stands among others", only=set()),
     "utils": Room(0, "errors, whole-or-absent files, logs, seeds", only=set()),
 }  # fmt: skip
