@@ -15,15 +15,26 @@ from typing import Any, NamedTuple
 
 
 class Target(NamedTuple):
-    """What a measured value has to keep to; reason: what bounds it, where it is known not to."""
+    """What a measured value has to keep to; reason: what bounds it, where it is known not to.
+
+    bound: how far the reason goes. What is worse is a loss that it does not explain.
+    """
 
     value: float
     at_most: bool = False
     reason: str = ""
+    bound: float | None = None
 
     def met(self, measured: float) -> bool:
         """Whether a value keeps to it."""
-        return measured <= self.value if self.at_most else measured >= self.value
+        return self._holds(measured, self.value)
+
+    def explains(self, measured: float) -> bool:
+        """Whether a value that misses it does so for the reason."""
+        return bool(self.reason) and (self.bound is None or self._holds(measured, self.bound))
+
+    def _holds(self, measured: float, limit: float) -> bool:
+        return measured <= limit if self.at_most else measured >= limit
 
     def __str__(self) -> str:
         return f"{'<=' if self.at_most else '>='} {self.value:g}"
@@ -75,8 +86,14 @@ class Result:
         """Whether the target is met; None where there is none."""
         return None if self.target is None else self.target.met(self.measured)
 
+    @property
+    def reason(self) -> str:
+        """Why the target is missed; empty where it is met, or where nothing explains it."""
+        excused = self.met is False and self.target.explains(self.measured)
+        return self.target.reason if excused else ""
+
     def record(self) -> dict[str, Any]:
-        """For results.json; a reason stands only where the target is missed."""
+        """For results.json."""
         return {
             "name": self.name,
             "size": self.size,
@@ -86,7 +103,7 @@ class Result:
             "ratio": self.measured,
             "target": self.target and str(self.target),
             "met": self.met,
-            "reason": self.target.reason if self.met is False else "",
+            "reason": self.reason,
         }
 
 

@@ -16,6 +16,7 @@ from benchmarks.material import DRIVE
 from benchmarks.measure import processor_seconds
 from benchmarks.scoring import Standin, ours, random_network, textbook
 from distributed import gather_objects, init_world, leave_world
+from freed_memory import keep_freed_memory
 
 
 def main(side: str, folder: str, images: int) -> None:
@@ -24,6 +25,8 @@ def main(side: str, folder: str, images: int) -> None:
     side: `ours` or `textbook` without a network's cost, or `network`: ours with resnet 18.
     """
     torch.set_num_threads(1)
+    if side != "textbook":
+        keep_freed_memory()  # as evaluate_depth.py does
     world, root = init_world(no_cuda=True), Path(folder)
     lines = [f"{DRIVE} {frame} l" for frame in range(images)]
     predictor = random_network() if side == "network" else Standin()

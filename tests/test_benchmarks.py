@@ -40,7 +40,11 @@ def missed_without_reason(place: Path, effort: Effort) -> list[Result]:  # noqa:
 
 
 def missed_with_reason(place: Path, effort: Effort) -> list[Result]:  # noqa: ARG001
-    return [result(1, 3, Target(4, reason="a wall stands there"))]
+    return [result(1, 3, Target(4, reason="a wall stands there", bound=3))]
+
+
+def missed_by_more_than_the_reason(place: Path, effort: Effort) -> list[Result]:  # noqa: ARG001
+    return [result(1, 2.9, Target(4, reason="a wall stands there", bound=3))]
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +92,17 @@ def test_a_missed_target_needs_a_reason(tmp_path, monkeypatch, capsys):
     assert end.value.code == 1
     rows = json.loads((tmp_path / "none/results.json").read_text())["results"]
     assert [row["met"] for row in rows] == [False, True]
+
+
+def test_a_reason_goes_no_further_than_it_says(tmp_path, monkeypatch, capsys):
+    name = "missed_by_more_than_the_reason"
+    monkeypatch.setitem(run.MEASUREMENTS, name, (__name__, name))
+    with pytest.raises(SystemExit) as end:
+        measured(monkeypatch, tmp_path, name)
+    assert end.value.code == 1
+    assert "a wall" not in capsys.readouterr().out
+    share = Target(0.5, at_most=True, reason="a wall", bound=0.6)
+    assert [share.explains(value) for value in (0.55, 0.6, 0.65)] == [True, True, False]
 
 
 def test_which_ratio_a_target_is_about():
