@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from utils import UserError, reason
 
@@ -18,6 +18,13 @@ SHOWN = 3  # names in a message
 # What Pillow raises at a broken file, or at one of more pixels than it takes for harmless.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
               Image.DecompressionBombError)
+
+# By EXIF's orientation, of 1 (as it is) to 8.
+UPRIGHT = dict(enumerate((
+    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+), start=2))  # fmt: skip
 
 
 class FileIndex:
@@ -76,7 +83,9 @@ def as_rgb(image: Image.Image, path: str | Path, upright: bool = False) -> Image
         image.mode == "I" and image.format in ("PNG", "PPM")  # Pillow has 16 bits as 32
     )
     if upright and image.format != "TIFF":  # Pillow turns it while loading; 10.0 would do so twice
-        image = ImageOps.exif_transpose(image)
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        # Not ImageOps.exif_transpose: it writes the EXIF anew too, which fails where that is odd.
+        image = image if turn is None else image.transpose(turn)
     if bits_16:
         levels = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -279,15 +279,12 @@ class MonoDataset(Dataset[Sample]):
 
         if self.cache is None:
             return make(flip)
-        # Of the fast ones, the mirrored picture is the picture mirrored.
-        way = method(self.fast_resize)
-        kept, turn = (False, flip) if way.startswith("torch") else (flip, False)
         path = self.image_path(ref, frame)
         place = frame if self.FRAMES_IN_A_FILE else ""
-        name = f"{type(self).__name__} {PIL_VERSION} {way} {self.width}x{self.height} " \
-               f"{place} {kept} {os.path.abspath(path)}"
-        whole = torch.from_numpy(self.cache.get(name, path, lambda: make(kept).numpy()))
-        return whole.flip(-1) if turn else whole
+        name = f"{type(self).__name__} {PIL_VERSION} {method(self.fast_resize)} " \
+               f"{self.width}x{self.height} {place} {os.path.abspath(path)}"
+        whole = torch.from_numpy(self.cache.get(name, path, lambda: make(flip=False).numpy()))
+        return whole.flip(-1) if flip else whole
 
     def _add_scales(
         self, sample: Sample, kind: str, frame: int | str, picture: Tensor

@@ -11,7 +11,8 @@ from PIL import Image
 
 from augmentations import Augmentation
 from datasets import build_dataset
-from datasets.keys import FrameKey
+from datasets.cache import PictureCache
+from datasets.keys import FrameKey, SampleIndex
 from utils import UserError
 
 SIZE = (32, 96)
@@ -80,6 +81,17 @@ def test_a_triplet_is_decoded_once(prepared, monkeypatch):
     monkeypatch.setattr(module, "load_rgb", lambda path: paths.append(path) or read(path))
     training_set(prepared)[0]
     assert len(paths) == 1
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_cache_keeps_the_frames_of_a_triplet_apart(prepared, tmp_path, fast):
+    cache = PictureCache(tmp_path / "cache", gigabytes=1)
+    for epoch in range(2):
+        for options in ({}, {"cache": cache}):
+            dataset = training_set(prepared, frame_ids=(0, 1, -1), fast_resize=fast, **options)
+            sample = dataset[SampleIndex(epoch, 0)]
+            levels = [sample[FrameKey("color", frame, 0)].float().mean() for frame in (-1, 0, 1)]
+            assert levels == pytest.approx([50, 100, 150], abs=1.5)
 
 
 def test_further_neighbours_and_partners_are_not_there(prepared):

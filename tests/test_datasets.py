@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 from augmentations import IDENTITY_JITTER, Augmentation, CropBox, Cut
@@ -186,6 +186,16 @@ def test_a_crop_is_a_box_of_the_resized_picture(size):
         expected = np.asarray(whole.crop((x0, y0, x0 + WIDTH, y0 + HEIGHT))).astype(int)
         actual = np.asarray(resize(picture, HEIGHT, WIDTH, crop))
         assert np.abs(actual - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [*SIZES, (375, 1242), (480, 640)])
+@pytest.mark.parametrize("crop", [None, CropBox(1.6, 51, 102, 12, 30)])
+def test_the_mirrored_view_is_the_mirrored_pictures(size, crop):
+    """To the last bit where it is whole; a mirrored box is where it was but for rounding."""
+    picture = noisy_picture(*size)
+    actual = view(picture, (HEIGHT, WIDTH), crop, True, False).numpy().transpose(1, 2, 0)
+    expected = np.asarray(resize(ImageOps.mirror(picture), HEIGHT, WIDTH, crop)).astype(int)
+    assert np.abs(actual - expected).max() <= (0 if crop is None else 1)
 
 
 @pytest.mark.parametrize("crop", [None, CropBox(1.6, 51, 102, 12, 30)])
