@@ -99,8 +99,16 @@ def color_jitter(images: Tensor, jitter: Tensor) -> Tensor:
 
 def color_jitter_each(views: Sequence[Tensor], jitter: Tensor) -> list[Tensor]:
     """`color_jitter` of several views (B, 3, H, W) of the same samples."""
-    if jitter.device.type == "cpu":  # saves copying all of them to one place
-        return [color_jitter(view, jitter) for view in views]
+    return (_view_by_view if jitter.device.type == "cpu" else _views_at_once)(views, jitter)
+
+
+def _view_by_view(views: Sequence[Tensor], jitter: Tensor) -> list[Tensor]:
+    """`color_jitter_each` without copying all of them to one place."""
+    return [color_jitter(view, jitter) for view in views]
+
+
+def _views_at_once(views: Sequence[Tensor], jitter: Tensor) -> list[Tensor]:
+    """`color_jitter_each` in as many operators as one view takes."""
     stacked = torch.cat(list(views))
     return list(color_jitter(stacked, jitter.repeat(len(views), 1)).chunk(len(views)))
 

@@ -55,7 +55,7 @@ def transformation_from_parameters(
     rotation = rotation_from_axis_angle(axis_angle)
     top = torch.cat([rotation, translation[..., None]], -1)
     bottom = torch.zeros_like(top[..., :1, :])
-    bottom[..., 3] = 1
+    bottom[..., 3].fill_(1)
     motion = torch.cat([top, bottom], -2)
     return inverse_motion(motion) if invert else motion
 

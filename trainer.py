@@ -267,6 +267,7 @@ class Trainer:
                 bar.update()
                 clock.step_is_done()
                 self.profile.step()
+                clock.skip()  # it may have written its trace
                 last = self.batch == self.steps_per_epoch
                 if self.batch % opt.log_frequency == 0 or last:
                     self._log(clock, batches[-1], pictures)
