@@ -35,14 +35,19 @@ def write_cloud(
     for the PLY's header, which tells axes and unit itself. Raises UserError if there is no point,
     or a file cannot be written.
     """
-    if not len(cloud.points):
-        raise UserError(f"there is no point to write to {ply or view}: all are farther than --far")
+    check_points(cloud, ply or view)
     if ply:
         unit = f"m, {scale:g} of the network's" if scale else "unscaled, m up to one unknown factor"
         write_ply(ply, cloud, [f"unit: {unit}", *comments])
     if view:
         with atomic_path(view) as partial:
             Image.fromarray(draw_cloud(cloud)).save(partial)
+
+
+def check_points(cloud: Cloud, path: str | Path | None) -> None:
+    """Raise UserError if there is nothing to write to this file."""
+    if not len(cloud.points):
+        raise UserError(f"there is no point to write to {path}: all are farther than --far")
 
 
 def write_ply(path: str | Path, cloud: Cloud, comments: Iterable[str] = ()) -> None:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from cloud_files import write_cloud
+from ground_truth import UNREADABLE
 from inference import DepthPredictor, colourise, resize_disp
 from kitti_utils import read_depth_png
 from point_cloud import Cloud, Intrinsics, lift
@@ -202,7 +203,7 @@ def _read_truth(path: Path) -> np.ndarray:
         return read_depth_png(path)
     try:
         truth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the true depth {path}: {reason(error)}") from error
     if not isinstance(truth, np.ndarray) or truth.ndim != 2 or truth.dtype.kind != "f":
         raise UserError(f"the true depth {path} is no array of floats (height, width)")

@@ -51,18 +51,19 @@ def write_checked(exporter: Exporter, path: Path, tolerance: float) -> None:
     with atomic_path(path) as partial:
         exporter.write(partial)
         run = open_export(partial)
-        print(f"{path}: {exporter.describe(path)}, {partial.stat().st_size / 1e6:.1f} MB")
+        told = [f"{path}: {exporter.describe(path)}, {partial.stat().st_size / 1e6:.1f} MB"]
         results = exporter.compare(run)
-        for each in results:
-            print(f"  {each}")
+        told += [f"  {each}" for each in results]
         worst = max(results, key=lambda each: each.worst)
         if worst.worst > tolerance:
+            print("\n".join(told))
             sys.exit(
                 f"error: {path} is not written: the export differs from the network by "
                 f"{worst.worst:.2g} ({worst.name}), more than --tolerance {tolerance:g}"
             )
         ours, theirs = exporter.seconds(run)
-        print(f"  one picture on the CPU: torch {1e3 * ours:.1f} ms, export {1e3 * theirs:.1f} ms")
+    print("\n".join(told))
+    print(f"  one picture on the CPU: torch {1e3 * ours:.1f} ms, export {1e3 * theirs:.1f} ms")
 
 
 if __name__ == "__main__":

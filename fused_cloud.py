@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cloud_files import write_cloud
+from cloud_files import check_points, write_cloud
 from point_cloud import Fusion, Intrinsics, lift
 from pose_inference import PosePredictor
 from utils import UserError
@@ -59,6 +59,10 @@ class FusedCloud:
         self.previous = shown
         K = self.intrinsics.matrix(frame.height, frame.width, f"a frame of {self.opt.image_path}")
         self.fusion.add(lift(scale / scaled_disp, np.asarray(frame), K, self.opt.far))
+
+    def check(self) -> None:
+        """Raise UserError if there is nothing to `write`."""
+        check_points(self.fusion.cloud(), self.opt.save_ply or self.opt.show3d)
 
     def write(self) -> None:
         """Write the files that are asked for, each whole or not at all, and print their names."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from options import train_options
 from tool_options import report_options
-from utils import atomic_path, check_writable, run_script
+from utils import atomic_path, check_results, check_writable, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the run, draw it, write report.html last."""
     opt = report_options(argv)
     from report_curves import plots_of, save_plot
-    from report_page import files_of, page, picture_file
+    from report_page import files_of, is_page, page, picture_file
     from run_comparison import compare
     from run_reader import read_run
 
@@ -28,9 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     html = output / "report.html"
     earlier = files_of(html)
     plots = [(plot, output / plot.file_name) for plot in plots_of(run)]
+    pictures = {output / picture_file(tag): each.png for tag, each in run.pictures.items()}
+    if not opt.overwrite:
+        # What an earlier report of ours wrote is its to replace.
+        own = {*earlier, html} if is_page(html) else set()
+        check_results([path for path in (html, *(path for _, path in plots), *pictures)
+                       if path not in own], [], overwrite=False)  # fmt: skip
     for plot, path in plots:
         save_plot(plot, path)
-    pictures = {output / picture_file(tag): each.png for tag, each in run.pictures.items()}
     for path, png in pictures.items():
         with atomic_path(path) as partial:
             partial.write_bytes(png)
@@ -42,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         # What an earlier report alone had goes before its page, which alone knows it.
         for path in set(earlier) - pictures.keys() - {path for _, path in plots}:
             path.unlink(missing_ok=True)
-    for sentence in run.missing:
-        print(f"missing: {sentence}")
+    for each in (run, *others):
+        where = "" if each is run else f"{each.folder}: "
+        for sentence in each.missing:
+            print(f"missing: {where}{sentence}")
     for sentence in (sentence for group in groups for sentence in group.copies):
         print(f"counted once: {sentence}")
     print(f"report: {html} ({len(plots)} curves and {len(run.pictures)} pictures, also beside it)")

@@ -55,6 +55,7 @@ PICTURES = {
     r"color_(.+)_0": "source frame %s",
 }
 VALIDATION = "val/"  # before the tags of pictures of the validation list
+MADE_BY = '<meta name="generator" content="BDEdepth report.py">'
 LOG_LINES = 40  # shown, from the end
 
 
@@ -80,7 +81,7 @@ def page(
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'{MADE_BY}\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
         + "\n".join(section for section in sections if section)
@@ -251,6 +252,14 @@ def _figure(png: bytes, name: str, alt: str, caption: str) -> str:
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     about = f'data-file="{escape(name)}" alt="{escape(alt)}"'
     return f'<figure><img {about} src="data:image/png;base64,{data}">{below}</figure>'
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file that is there is a page of this module's."""
+    try:
+        return MADE_BY in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def files_of(html: Path) -> list[Path]:

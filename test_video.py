@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 fused.add(frame, disp)
         if not written:
             raise UserError(f"no frame of {opt.image_path} could be read")
+        if fused:
+            fused.check()
     print(f"{written} frames{f' ({skips.count} could not be read)' * bool(skips.count)}: {output}")
     if fused:
         fused.write()
@@ -70,7 +72,7 @@ def output_path(opt: Namespace) -> Path:
     """Where the animation goes. Raises UserError if none of its kind can be written."""
     from video import check_format
 
-    source = Path(opt.image_path).absolute()
+    source = Path(os.path.abspath(opt.image_path))
     if not os.path.exists(source):  # a pattern: named after the folder that it starts in
         source = next(folder for folder in source.parents if not set(str(folder)) & set("*?["))
     name = f"{source.stem if os.path.isfile(source) else source.name}.gif"

@@ -332,4 +332,8 @@ def report_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="folders of other runs, for a table of all of them: mean and standard deviation over "
         "those that differ by their seed alone",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true",
+        help="replace files of other makers (those of an earlier report are replaced anyway)",
+    )  # fmt: skip
     return parser.parse_args(argv)

@@ -44,17 +44,24 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
 
     A `UserError` becomes `error: <sentence>` on stderr and exit code 2; Ctrl-C exits with 130, and
     what a signal interrupted with 128 and its number, so that no scheduler takes it for finished.
-    SIGTERM unwinds too, so that nothing half-written stays. A reader of stdout that has gone, as
-    `head` does, ends the script without a word. Anything else is a bug of ours and keeps its
-    traceback.
+    SIGTERM and SIGHUP unwind too, so that nothing half-written stays. A reader of stdout that has
+    gone, as `head` does, ends the script without a word. Anything else is a bug of ours and keeps
+    its traceback.
     """
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if in_main else None
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in before.items():
+        if each == signal.SIGTERM or handler == signal.SIG_DFL:  # nohup lets SIGHUP be ignored
+            signal.signal(each, _terminate)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no text
     try:
         main(None)
     except SystemExit as stop:
-        if stop.code == 128 + signal.SIGTERM:
-            print("stopped by SIGTERM", file=sys.stderr)
+        for number in before:
+            if stop.code == 128 + number:
+                print(f"stopped by {number.name}", file=sys.stderr)
         raise
     except Interrupted as stop:
         print(f"stopped by {stop}", file=sys.stderr)
@@ -71,8 +78,8 @@ def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
         sys.exit(128 + signal.SIGPIPE)  # as the shell tells it of any command
     finally:
         _reader_is_gone()  # or Python says at its end that it could not print the rest
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

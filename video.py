@@ -84,6 +84,12 @@ def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) ->
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise UserError(f"the video {path} is of a codec that this FFmpeg cannot decode")
+    stream.thread_type = "FRAME"  # where threads share a frame, none tells that it is damaged
+    size = os.path.getsize(path)
+    cut = sum(each.pos + each.size > size for each in stream.index_entries)
+    if cut:
+        skips.note(UserError(f"{path} is cut short: it lacks {cut} of its "
+                             f"{len(stream.index_entries)} frames"))  # fmt: skip
     wide = stream.sample_aspect_ratio or Fraction(1)
     if not 1 / WIDEST <= wide <= WIDEST:
         raise UserError(f"the video {path} says that its pixels are {float(wide):g} times as wide "
@@ -247,7 +253,17 @@ class _Encoder:
             frame = self.palettes.pull()
         else:
             frame = frame.reformat(format=self.pixels, dst_colorspace="ITU709")
-        self.container.mux(self.stream.encode(frame))
+        try:
+            packets = self.stream.encode(frame)
+        except av.FFmpegError as error:
+            if self.number:
+                raise
+            height, width = picture.shape[:2]
+            raise UserError(
+                f"the encoder {self.name} refuses frames of {width}x{height} (width x height): "
+                f"{_reason(error)}; a GIF takes any size"
+            ) from error
+        self.container.mux(packets)
         self.number += 1
 
     def finish(self) -> None:

@@ -135,9 +135,11 @@ def test_truth_that_does_not_fit_is_named(tmp_path: Path):
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(UserError, match=f"true depth .*a.npy is {words}|a.npy {words}"):
             scale_to_truth(prediction(Path("p.png")), tmp_path / "a.npy")
-    (tmp_path / "a.npy").write_bytes(b"no array")
-    with pytest.raises(UserError, match=r"cannot read the true depth .*a\.npy"):
-        scale_to_truth(prediction(Path("p.png")), tmp_path / "a.npy")
+    unclosed = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (8, "
+    for damaged in (b"no array", b"PK\3\4garbage", unclosed.ljust(128)):
+        (tmp_path / "a.npy").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"cannot read the true depth .*a\.npy"):
+            scale_to_truth(prediction(Path("p.png")), tmp_path / "a.npy")
     Image.new("L", (16, 8)).save(tmp_path / "a_8.png")
     with pytest.raises(UserError, match=r"depth map .*a_8\.png is no 16-bit grey PNG"):
         scale_to_truth(prediction(Path("p.png")), tmp_path / "a_8.png")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pictures import Skips, find_images, find_pictures, is_prediction, read_picture, read_pictures
 from tests.tiny_model import save_picture
@@ -118,6 +118,22 @@ def test_exif_turns_the_picture(tmp_path, corners, orientation: int, ending: str
     corners.save(path, **how[ending])
     expected = UPRIGHT[orientation](np.asarray(corners))
     assert np.abs(read(path) - expected).max() <= 4
+
+
+def test_odd_exif_does_not_lose_a_picture(tmp_path, corners):
+    """Of a text, one byte more than there is room for, which Pillow could not write again."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0131] = 6, "abc", "longer software"
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00", 0x9214: (1, 2, 3)}
+    path = tmp_path / "a.jpg"
+    corners.save(path, exif=exif, quality=100, subsampling=0)
+    data = path.read_bytes()
+    place = data.index(struct.pack(">H", 0x0131), 20) + 2
+    path.write_bytes(data[:place] + struct.pack(">H", 11) + data[place + 2 :])
+    with Image.open(path) as image, pytest.raises((AttributeError, TypeError)):
+        ImageOps.exif_transpose(image)
+    (((_, picture),), expected) = list(read_pictures([path], Skips(True))), UPRIGHT[6]
+    assert np.abs(np.asarray(picture, int) - expected(np.asarray(corners, int))).max() < 40
 
 
 def test_exif_turns_16_bits_too(tmp_path: Path):

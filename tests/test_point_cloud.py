@@ -367,6 +367,10 @@ def test_points_of_a_video(checkpoint, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-2:] == [
         f"{len(vertices)} points: {tmp_path / name}" for name in ("a.ply", "a.png")
     ]
+    with pytest.raises(UserError, match=r"no point to write to .*c\.ply"):
+        run(test_video, checkpoint, tmp_path / "in", *flags[:3], tmp_path / "c.gif", "--save_ply",
+            tmp_path / "c.ply", "--far", 1e-3)  # fmt: skip
+    assert not (tmp_path / "c.gif").exists()
     with pytest.raises(UserError, match=r"a\.ply is there already: --overwrite"):
         run(test_video, checkpoint, tmp_path / "in", *flags[:3], tmp_path / "b.gif", *flags[4:])
 

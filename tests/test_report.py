@@ -20,7 +20,7 @@ import report
 from options import train_options
 from report_curves import plots_of
 from run_reader import read_run
-from utils import run_script
+from utils import UserError, run_script
 
 DEFAULTS = vars(train_options(["--data_path", "kitti"]))
 METRICS = (
@@ -327,9 +327,35 @@ def test_a_page_that_is_not_ours_removes_nothing(tmp_path):
     (run / "report").mkdir()
     image = '<img data-file="{}" alt="" src="data:image/png;base64,cG5n">'
     images = image.format("../outside.png") + image.format("\0.png")
-    (run / "report" / "report.html").write_bytes(b"\xff" + images.encode())
+    page = run / "report" / "report.html"
+    page.write_bytes(b"\xff" + images.encode())
+    with pytest.raises(UserError, match=r"report\.html is there already: --overwrite"):
+        make_report(run)
+    make_report(run, "--overwrite")
+    page.write_text(page.read_text() + images)
     make_report(run)
     assert outside.read_bytes() == b"png"
+
+
+def test_a_picture_of_another_maker_is_kept(tmp_path):
+    run = write_run(tmp_path / "run", drawn=False)
+    other = run / "report" / "loss_loss.png"
+    other.parent.mkdir()
+    other.write_text("mine")
+    with pytest.raises(UserError, match=r"loss_loss\.png is there already: --overwrite"):
+        make_report(run)
+    assert [path.name for path in other.parent.iterdir()] == ["loss_loss.png"]
+    assert other.read_text() == "mine"
+    make_report(run, "--overwrite")
+    make_report(run)
+    assert other.read_bytes()[1:4] == b"PNG"
+
+
+def test_what_a_compared_run_lacks_is_told(tmp_path, capsys):
+    run = write_run(tmp_path / "run", drawn=False)
+    other = write_run(tmp_path / "other", "epoch,step,loss\nx,y\n", drawn=False, seed=3)
+    make_report(run, "--compare", other)
+    assert f"missing: {other}: metrics.csv cannot be read: " in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):

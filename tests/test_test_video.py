@@ -149,6 +149,14 @@ def test_a_broken_frame_is_skipped_or_stops(checkpoint, frames, tmp_path, capsys
     assert not (tmp_path / "none.gif").exists()
 
 
+def test_frames_of_the_folder_above(checkpoint, frames, monkeypatch):
+    (frames / "sub").mkdir()
+    monkeypatch.chdir(frames / "sub")
+    run(checkpoint, "..")
+    assert (frames.parent / "drive.9.gif").is_file()
+    assert not any((frames / "sub").iterdir())
+
+
 def test_bad_input_is_named(checkpoint, tmp_path):
     with pytest.raises(UserError, match="neither a video nor a folder"):
         run(checkpoint, tmp_path / "missing")

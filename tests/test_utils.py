@@ -60,14 +60,15 @@ run_script(main)
 """
 
 
-def test_a_sigterm_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_half_written(tmp_path, number):
     command = [sys.executable, "-c", ENDLESS, str(tmp_path / "a.txt")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           cwd=Path(utils.__file__).parent) as run:  # fmt: skip
         assert run.stdout.readline() == "ready\n"
-        run.terminate()
+        run.send_signal(number)
         _, told = run.communicate(timeout=30)
-    assert (run.returncode, told) == (143, "stopped by SIGTERM\n")
+    assert (run.returncode, told) == (128 + number, f"stopped by {number.name}\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -84,6 +85,14 @@ def test_a_reader_that_has_gone_is_no_error(lines, unbuffered, code):
         run.stdout.close()
         told = run.stderr.read()
     assert (run.returncode, told) == (code, "")
+
+
+def test_a_name_that_is_no_text_can_be_printed():
+    script = "from utils import run_script\nrun_script(lambda _: print('\\udcff.png'))"
+    run = subprocess.run([sys.executable, "-c", script], cwd=Path(utils.__file__).parent,
+                         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+                         capture_output=True, text=True, check=True)  # fmt: skip
+    assert run.stdout == "\\udcff.png\n"
 
 
 def test_another_broken_pipe_keeps_its_traceback():

@@ -158,6 +158,54 @@ def test_a_broken_frame_in_the_middle_is_skipped_by_name_or_stops(tmp_path: Path
         levels_of(open_frames(str(path), "png", Skips(strict=True)))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_damaged_frame_of_predicted_ones_is_named(tmp_path: Path, strict: bool, capsys):
+    """H.264, where most frames say how they differ from the last."""
+    path = tmp_path / "a.mp4"
+    rng = np.random.default_rng(0)
+    with animation(path, Fraction(10)) as append:
+        for _ in range(12):
+            append(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][5]
+        middle, time = packet.pos + packet.size // 2, float(packet.pts * packet.time_base)
+    data = bytearray(path.read_bytes())
+    for place in range(middle, middle + 200):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    skips = Skips(strict)
+    frames = open_frames(str(path), "png", skips).pictures
+    if strict:
+        with pytest.raises(UserError, match=f"the frame at {time:.3f} s of .* is damaged"):
+            list(frames)
+        return
+    assert len(list(frames)) == 11
+    assert f"skipped: the frame at {time:.3f} s of {path} is damaged" in capsys.readouterr().err
+
+
+def test_a_file_that_is_cut_short_says_so(tmp_path: Path, capsys):
+    path = tmp_path / "a.mp4"
+    with av.open(str(film(path)), options={}) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    # As a file for the web has it: what it holds comes first.
+    with (av.open(str(path)) as old,
+          av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as new):
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    path = tmp_path / "b.mp4"
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: packets[6].pos + packets[6].size])
+    skips = Skips(strict=False)
+    assert levels_of(open_frames(str(path), "png", skips)) == [0, 1, 2, 3, 4, 5, 6]
+    assert f"{path} is cut short: it lacks 5 of its 12 frames" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"b\.mp4 is cut short"):
+        open_frames(str(path), "png", Skips(strict=True))
+
+
 def test_a_file_that_breaks_off_is_read_so_far(tmp_path: Path):
     class Container:
         def __init__(self, path: Path) -> None:
