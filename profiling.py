@@ -63,7 +63,9 @@ class StepProfile:
             self.profile.step()
 
     def _write(self, traced: profile) -> None:
-        table = traced.key_averages().table(sort_by=self.by, row_limit=ROWS)
+        averages = traced.key_averages()
+        averages[:] = [each for each in averages if not each.key.startswith("ProfilerStep")]
+        table = averages.table(sort_by=self.by, row_limit=ROWS)
         with atomic_path(self.folder / TRACE) as partial:
             traced.export_chrome_trace(str(partial))
         with atomic_path(self.folder / TABLE) as partial:

@@ -84,7 +84,9 @@ def _open_video(path: Path, skips: Skips, every: int, max_frames: int | None) ->
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise UserError(f"the video {path} is of a codec that this FFmpeg cannot decode")
-    stream.thread_type = "FRAME"  # where threads share a frame, none tells that it is damaged
+    # Threads that share a frame do not tell that it is damaged; those with one each tell it of
+    # another.
+    stream.thread_type = "NONE"
     size = os.path.getsize(path)
     cut = sum(each.pos + each.size > size for each in stream.index_entries)
     if cut:
