@@ -20,12 +20,13 @@ from datasets.files import load_pixels
 from datasets.keys import SampleIndex
 from datasets.mono_dataset import MonoDataset
 from datasets.resizing import view
+from datasets.to_jpeg import convert, find_files
 from freed_memory import keep_freed_memory
 from training_step import prepare
 
 TARGET_SIZE = (192, 640)
 BATCH = 4
-SIDES = ("textbook", "default", "fast", "default, cached", "fast, cached")
+SIDES = ("textbook", "default", "fast", "fast, JPEG", "default, cached", "fast, cached")
 FAST_SAMPLE = "loading: a sample, --fast_resize"
 FASTER = Target(4, bound=1.8, reason=(
     "decoding three PNGs, inflated by ISA-L, is a third of a sample and Pillow's Lanczos, to the "
@@ -47,7 +48,10 @@ def measure_loading(place: Path, effort: Effort) -> list[Result]:
 
     Ours includes what was moved from the worker to the device (`training_step.prepare`).
     """
+    place = place / "png"
     lines = write_drive(place)
+    for path in find_files(place):
+        convert(path, place, jpeg_copy(place))
     lines = (lines * effort.samples)[: effort.samples]
     results = []
     for height, width in effort.sizes:
@@ -58,12 +62,17 @@ def measure_loading(place: Path, effort: Effort) -> list[Result]:
     return results
 
 
+def jpeg_copy(place: Path) -> Path:
+    """Where `datasets.to_jpeg` puts its copy of the drive."""
+    return place.parent / f"{place.name}_jpeg"
+
+
 def training_set(
-    place: Path, lines: list[str], height: int, width: int, fast_resize: bool = False
+    place: Path, lines: list[str], height: int, width: int, **options: bool
 ) -> MonoDataset:
-    """Frames 0 -1 1 with both augmentations."""
+    """Frames 0 -1 1 with both augmentations; options: fast_resize, jpg."""
     return build_dataset("kitti", place, lines, height, width, is_train=True, local_crop=True,
-                         patch_reshuffle=True, fast_resize=fast_resize)  # fmt: skip
+                         patch_reshuffle=True, **options)  # fmt: skip
 
 
 def _beside_textbook(
@@ -88,6 +97,7 @@ def _beside_textbook(
     return [
         row("loading: a sample", "default", target=FASTER),
         row(FAST_SAMPLE, "fast", target=FASTER_STILL),
+        row("loading: a sample, --fast_resize, from a JPEG copy", "fast, JPEG"),
         Result("loading: a sample from the worker", size, "bytes", *moved,
                target=Target(8) if judged else None),
         row(cached, "default, cached", "default", CACHED),
@@ -99,7 +109,9 @@ def answers(side: str, place: Path, lines: list[str], height: int, width: int) -
     """A side's of `SIDES`, in its process, which ours sets up as train.py does on the CPU."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    dataset = training_set(place, lines, height, width, fast_resize="fast" in side)
+    jpg = "JPEG" in side
+    dataset = training_set(jpeg_copy(place) if jpg else place, lines, height, width,
+                           fast_resize="fast" in side, jpg=jpg)  # fmt: skip
     textbook = TextbookDataset(dataset)
     for each in (dataset, textbook):
         sample_bytes(each)  # so that workers, which are forked, have all imports from their start

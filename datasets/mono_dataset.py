@@ -263,8 +263,9 @@ class MonoDataset(Dataset[Sample]):
         return sample
 
     def load_kept(self, path: str) -> Picture:
-        """`load_image`, from the cache if there is one. Raises UserError as it does."""
-        if self.cache is None:
+        """`load_image`, from the cache if there is one and it is needed anew in each epoch, for its
+        crop. Raises UserError as `load_image` does."""
+        if self.cache is None or not self.local_crop:
             return self.load_image(path)
         name = f"{type(self).__name__} {PIL_VERSION} {os.path.abspath(path)}"
         return self.cache.get(name, path, lambda: np.asarray(self.load_image(path)))

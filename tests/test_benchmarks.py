@@ -65,7 +65,7 @@ def measured(monkeypatch, output: Path, *names: str) -> list[dict]:
 # ---- the harness -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "rows"), [("loading", 10), ("export", 2), ("scoring", 6)])
+@pytest.mark.parametrize(("name", "rows"), [("loading", 11), ("export", 2), ("scoring", 6)])
 def test_a_measurement_prints_and_writes_its_rows(name, rows, tmp_path, monkeypatch, capsys):
     results = measured(monkeypatch, tmp_path, name)
     assert len(results) == rows

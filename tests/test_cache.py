@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.cache import SUFFIX, PictureCache
+from datasets.keys import SampleIndex
 from datasets.kitti_dataset import KITTIRawDataset
 from options import train_options
 from tests.tiny_kitti import DRIVE
@@ -51,6 +52,22 @@ def bytes_of(folder: Path) -> int:
 @pytest.fixture(autouse=True)
 def _log(monkeypatch):
     monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
+
+
+@pytest.mark.parametrize(("local_crop", "kept"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize("fast_resize", [False, True])
+def test_no_more_is_kept_than_is_read(root, tmp_path, local_crop, kept, fast_resize):
+    """Of each picture its small one, for mirrored samples too, and for crops the whole."""
+    data = dataset(root, PictureCache(tmp_path, ROOM), local_crop=local_crop,
+                   fast_resize=fast_resize)  # fmt: skip
+    flips = [data.draw(SampleIndex(0, index)).flip for index in range(len(data))]
+    assert {flips[0], flips[2], flips[4], flips[6]} == {True, False}  # of one line
+    everything(data)
+    assert len(stored(tmp_path)) == kept * len(set(_pictures(data)))
+
+
+def _pictures(data: KITTIRawDataset) -> list[str]:
+    return [data.image_path(ref, frame) for ref in data.refs for frame in data.frame_ids]
 
 
 @pytest.mark.parametrize("options", [{}, {"fast_resize": False}, {"local_crop": False},
