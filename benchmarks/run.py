@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="benchmark_") as place:
             results += find_measurement(name)(Path(place), effort)
+        report(results, effort, Path(opt.output))  # whatever becomes of the others
     print(table(results))
-    report(results, effort, Path(opt.output))
     missed = [each for each in results if each.met is False]
     for each in missed:
         print(f"missed: {each.name}: {each.reason or 'no reason is stated that goes so far'}")
