@@ -28,6 +28,7 @@ from networks import (
     build_mask_network,
     build_pose_network,
     pose_num_layers,
+    widen_batch_norms,
 )
 from optimisation import build_optimizer, build_scheduler
 from training_step import TrainingStep
@@ -184,6 +185,8 @@ def place(step: TrainingStep, world: World, channels_last: bool = False) -> Trai
     normalises by its own, and takes over rank 0's running statistics at each step."""
     if world.size > 1 and world.device.type == "cuda":
         step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
+    if channels_last and world.device.type == "cpu":
+        widen_batch_norms(step)
     memory = torch.channels_last if channels_last else torch.contiguous_format
     return step.to(world.device, memory_format=memory)
 

@@ -42,10 +42,10 @@ from utils import UserError
 BATCH, THREADS = 2, 2
 JUDGED = (192, 640)
 FRAMES = (0, -1, 1)
-REST = Target(0.5, at_most=True, bound=0.95, reason=(
-    "in HRNet most of it is timm's backbone, which both sides take as it is: 958 batch norms, and "
-    "the ReLUs and sums between them, forward and back; in ResNet it is 0.45 to 0.58 from run to "
-    "run of a shared machine"
+REST = Target(0.5, at_most=True, bound=0.9, reason=(
+    "in HRNet most of it is timm's backbone: 958 batch norms, of which ours take the largest in "
+    "half the time, and the ReLUs and sums between them, forward and back; in ResNet it is 0.45 to "
+    "0.58 from run to run of a shared machine"
 ))
 TOLERANCE = 1e-4  # between the losses of both sides, relative
 # Operators that move no data: a GPU is not asked for them.

@@ -11,6 +11,7 @@ from networks.depth_decoder import DepthDecoder
 from networks.depth_network import DepthNetwork
 from networks.pose_network import PoseDecoder, PoseNetwork
 from networks.resnet_encoder import ResnetDepthEncoder, StackedResnet
+from networks.wide_batch_norm import widen_batch_norms
 from utils import UserError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "build_mask_network",
     "build_pose_network",
     "pose_num_layers",
+    "widen_batch_norms",
 ]
 
 BACKBONES = {"resnet": (18, 34, 50, 101, 152), "hrnet": (18, 32, 48, 64), "hrnet_small": (18,)}
