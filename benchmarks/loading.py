@@ -116,24 +116,28 @@ def answers(side: str, place: Path, lines: list[str], height: int, width: int) -
     for each in (dataset, textbook):
         sample_bytes(each)  # so that workers, which are forked, have all imports from their start
     if side == "textbook":
-        return {"epoch": partial(_epoch, textbook, lambda batch: batch)}
+        return {"epoch": partial(_epoch, loader_of(textbook), lambda batch: batch)}
     keep_freed_memory()
     if "cached" in side:
         dataset.cache = PictureCache(place / f"cache_{width}_{side}", gigabytes=1)
-    return {"epoch": partial(_epoch, dataset, prepare)}
+    return {"epoch": partial(_epoch, loader_of(dataset), prepare)}
 
 
-def _epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> dict[str, float]:
-    """Processor seconds of a sample."""
-    spent = processor_seconds(lambda: run_epoch(dataset, on_device))
-    return {"sample": spent / len(dataset)}
-
-
-def run_epoch(dataset: Dataset, on_device: Callable[[dict], object]) -> None:
-    """Every sample through a loader's worker, in batches, and through what follows."""
+def loader_of(dataset: Dataset) -> DataLoader:
+    """With one worker that lives on from epoch to epoch, as train.py's do."""
     # Forked, as by default, but for a process that was spawned.
-    for batch in DataLoader(dataset, BATCH, num_workers=1, multiprocessing_context="fork"):
-        on_device(batch)
+    return DataLoader(dataset, BATCH, num_workers=1, persistent_workers=True,
+                      multiprocessing_context="fork")  # fmt: skip
+
+
+def _epoch(loader: DataLoader, on_device: Callable[[dict], object]) -> dict[str, float]:
+    """Processor seconds of a sample, the worker's and those of what follows."""
+
+    def run() -> None:
+        for batch in loader:
+            on_device(batch)
+
+    return {"sample": processor_seconds(run) / len(loader.dataset)}
 
 
 def sample_bytes(dataset: Dataset) -> float:

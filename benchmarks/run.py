@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     opt = parse_options(argv)
     for library in ("OPENBLAS", "MKL"):  # NumPy's products: read when it is imported
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "7")  # torch's profiler keeps its steps to itself
     import tempfile
 
     import cv2

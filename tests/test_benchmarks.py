@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,33 @@ def test_sides_take_turns():
 
 
 # ---- the textbook ----------------------------------------------------------------------------
+
+
+def spend(pipe) -> None:
+    """A child that spends a tenth of a processor second each time it is asked to."""
+    while pipe.recv():
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        pipe.send(True)
+
+
+def test_what_child_processes_spend_counts_while_they_live_and_once_they_have_ended():
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=spend, args=(theirs,))
+    child.start()
+
+    def asked() -> None:
+        ours.send(True)
+        assert ours.recv()
+
+    def ended() -> None:
+        asked()
+        ours.send(False)
+        child.join()
+
+    assert measure.processor_seconds(asked) >= 0.1
+    assert 0.1 <= measure.processor_seconds(ended) < 0.19  # nor is what it spent before told again
 
 
 def test_samples_are_the_same(tmp_path):
