@@ -47,8 +47,10 @@ def test_an_interrupt_is_code_130(capsys):
 
 
 ENDLESS = """
-import sys, time
+import signal, sys, time
 from utils import atomic_path, run_script
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
 def main(_):
     with atomic_path(sys.argv[1]) as partial:
@@ -70,6 +72,18 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number):
         _, told = run.communicate(timeout=30)
     assert (run.returncode, told) == (128 + number, f"stopped by {number.name}\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_nohup_ignores_stays_ignored():
+    script = """
+import os, signal
+from utils import run_script
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+run_script(lambda _: os.kill(os.getpid(), signal.SIGHUP) or print("goes on"))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                         cwd=Path(utils.__file__).parent)  # fmt: skip
+    assert (run.returncode, run.stdout, run.stderr) == (0, "goes on\n", "")
 
 
 @pytest.mark.parametrize(("lines", "unbuffered", "code"), [
