@@ -52,7 +52,9 @@ class WideBatchNorm2d(nn.BatchNorm2d):
             and x.dtype == torch.float32
             and x.numel() >= SMALLEST
             and x.is_contiguous(memory_format=torch.channels_last)
-            and None not in (self.weight, self.running_mean, self.momentum)
+            and self.affine
+            and self.track_running_stats
+            and self.momentum is not None
         )
 
 
